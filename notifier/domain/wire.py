@@ -1,0 +1,178 @@
+"""A notification as a message: DESIGN §3, "A message on the wire". Fixed: any AMQP client may write one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from notifier.domain import notification as rules
+from notifier.domain.ladder import Ladder
+from notifier.domain.notification import Notification
+from notifier.errors import InvalidLadder, InvalidNotification, UnreadableMessage
+
+VERSION = 1
+
+#: What the broker adds on the way. A copied x-death makes brokers up to 3.13 see a cycle and drop the message, a
+#: copied x-delay means "no delay", CC and BCC copy the message into other tiers (FACTS §1).
+_BROKERS_OWN = ("x-death", "x-first-death", "x-last-death")
+_NEVER_COPIED = frozenset({"x-delay", "CC", "BCC", "x-delivery-count", "x-acquired-count", "x-exchange", "x-expires"})
+
+_KNOWN = frozenset(
+    "v notification merchant url ladder step attempt run enqueued-at due-at reference traceparent".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What travels: body, headers, and the properties notifier reads or sets. message_id: unique per publish."""
+
+    body: bytes
+    headers: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    content_type: str | None = None
+    message_id: str | None = None
+    correlation_id: str | None = None
+
+
+def identity(message: Message) -> str | None:
+    """The notification's id: its header, else correlation_id, else message_id, where they can be an id.
+
+    None: the message names none and must be stamped. Raises UnreadableMessage for a header that cannot be an id.
+    """
+    if "notification" in message.headers:
+        stated = _text(message.headers, "notification")
+        if stated is None or not rules.is_id(stated):
+            raise UnreadableMessage(f"header 'notification' is {stated!r}; 1 to 128 of A-Z a-z 0-9 _ - are possible")
+        return stated
+    for fallback in (message.correlation_id, message.message_id):
+        if fallback and rules.is_id(fallback):
+            return fallback
+    return None
+
+
+def stamped(message: Message, notification_id: str, message_id: str) -> Message:
+    """The same message with an id of its own, to be published again before anything is done with it."""
+    headers = {**portable(message.headers), "notification": notification_id}
+    return replace(message, headers=headers, message_id=message_id)
+
+
+def portable(headers: Mapping[str, object]) -> dict[str, object]:
+    """The headers without what the broker wrote on the way: what may stand in a republish."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name not in _NEVER_COPIED and not name.startswith(_BROKERS_OWN)
+    }
+
+
+def read(message: Message, *, most_payload: int | None = None) -> Notification:
+    """The notification in a message that has an identity.
+
+    most_payload: bytes; None means unbounded. Raises UnreadableMessage naming the header and what is expected.
+    """
+    headers = message.headers
+    version = _integer(headers, "v", default=VERSION, least=1)
+    if version > VERSION:
+        raise UnreadableMessage(
+            f"header 'v' is {version}; this notifier reads wire version {VERSION}: update it, then requeue"
+        )
+    notification_id = identity(message)
+    if notification_id is None:
+        raise UnreadableMessage("the message carries no notification id")
+    merchant = _text(headers, "merchant")
+    if merchant is None:
+        raise UnreadableMessage("header 'merchant' is missing; it is the only required one")
+    if most_payload is not None and len(message.body) > most_payload:
+        raise UnreadableMessage(f"the body holds {len(message.body)} bytes; at most {most_payload} are allowed")
+    step = _integer(headers, "step", default=0)
+    try:
+        url, reference, spelled = _text(headers, "url"), _text(headers, "reference"), _text(headers, "ladder")
+        rules.check_merchant(merchant)
+        if url is not None:
+            rules.check_url(url)
+        if reference is not None:
+            rules.check_reference(reference)
+        ladder = None if spelled is None else Ladder.parse(spelled)
+    except (InvalidNotification, InvalidLadder) as error:
+        raise UnreadableMessage(str(error)) from None
+    traceparent = _text(headers, "traceparent", lenient=True)
+    return Notification(
+        id=notification_id,
+        merchant=merchant,
+        payload=message.body,
+        content_type=_content_type(message.content_type),
+        url=url,
+        ladder=ladder,
+        step=step,
+        attempt=_integer(headers, "attempt", default=step + 1, least=1),
+        run=_integer(headers, "run", default=0),
+        enqueued_at=_moment(headers, "enqueued-at"),
+        due_at=_moment(headers, "due-at"),
+        reference=reference,
+        traceparent=traceparent if traceparent and rules.is_traceparent(traceparent) else None,
+        extra={name: value for name, value in portable(headers).items() if name not in _KNOWN},
+    )
+
+
+def write(notification: Notification, message_id: str) -> Message:
+    """The message that carries a notification. message_id: fresh for every publish."""
+    headers: dict[str, object] = dict(notification.extra)
+    headers |= {
+        "v": VERSION,
+        "notification": notification.id,
+        "merchant": notification.merchant,
+        "step": notification.step,
+        "attempt": notification.attempt,
+        "run": notification.run,
+    }
+    optional = {
+        "url": notification.url,
+        "ladder": None if notification.ladder is None else str(notification.ladder),
+        "enqueued-at": notification.enqueued_at,
+        "due-at": notification.due_at,
+        "reference": notification.reference,
+        "traceparent": notification.traceparent,
+    }
+    headers |= {name: value for name, value in optional.items() if value is not None}
+    return Message(
+        body=notification.payload, headers=headers, content_type=notification.content_type, message_id=message_id
+    )
+
+
+def _text(headers: Mapping[str, object], name: str, *, lenient: bool = False) -> str | None:
+    value = headers.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            value = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # ids that a producer keeps as numbers
+    if isinstance(value, str):
+        return value
+    if lenient:
+        return None
+    raise UnreadableMessage(f"header {name!r} must be UTF-8 text; it is {headers[name]!r:.80}")
+
+
+def _integer(headers: Mapping[str, object], name: str, *, default: int, least: int = 0) -> int:
+    value = headers.get(name, default)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
+        raise UnreadableMessage(f"header {name!r} must be a whole number, {least} or more; it is {value!r:.80}")
+    return value
+
+
+def _moment(headers: Mapping[str, object], name: str) -> int | None:
+    """Unix milliseconds, or None: a moment that cannot be read costs the measurement, not the delivery."""
+    value = headers.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _content_type(stated: str | None) -> str:
+    if not stated or not stated.isascii() or not stated.isprintable() or len(stated) > 128:
+        return "application/json"
+    return stated

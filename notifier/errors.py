@@ -1,0 +1,83 @@
+"""Every exception notifier raises on purpose. Each message is a sentence its reader can act on:
+what is wrong, where, and what to do about it.
+
+Exit codes (DESIGN §8): 1 failed, 2 usage, 78 configuration (EX_CONFIG of sysexits.h).
+"""
+
+from __future__ import annotations
+
+
+class NotifierError(Exception):
+    """Base of all errors that are told to the user as one sentence, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigurationError(NotifierError):
+    """A setting is missing, unknown or contradicts the broker; starting again cannot help."""
+
+    exit_code = 78
+
+
+class InvalidInput(NotifierError, ValueError):
+    """What was handed in cannot be accepted; nothing of it was sent."""
+
+
+class InvalidTier(InvalidInput):
+    """A tier is not a delay in whole seconds between 0s and 49 days."""
+
+
+class InvalidLadder(InvalidInput):
+    """A ladder is empty, holds a bad tier, or names a tier that is not configured."""
+
+
+class InvalidNotification(InvalidInput):
+    """A field of a notification is not acceptable (id, merchant, url, payload, step …)."""
+
+
+class InvalidSecret(InvalidInput):
+    """A signing secret is not `whsec_` followed by base64 of 24 to 64 bytes."""
+
+
+class InvalidSignature(InvalidInput):
+    """A webhook's signature does not verify; the message says which check failed."""
+
+
+class UnreadableMessage(NotifierError):
+    """A message on the wire cannot be read as a notification; it goes to the poison queue."""
+
+
+class BrokerError(NotifierError):
+    """RabbitMQ did not do what was asked."""
+
+
+class BrokerUnreachable(BrokerError):
+    """No address of the broker could be connected to within the time allowed."""
+
+
+class Unroutable(BrokerError):
+    """A mandatory publish found no queue: the topology is missing or was deleted."""
+
+
+class PublishRefused(BrokerError):
+    """The broker answered a publish with a negative confirm (a queue at its length limit)."""
+
+
+class TopologyConflict(ConfigurationError):
+    """A queue or exchange exists with other arguments than notifier's constants."""
+
+
+class DelayMechanismMissing(ConfigurationError):
+    """`delay = "plugin"`, but this broker does not offer the x-delayed-message exchange."""
+
+
+class NoBroker(ConfigurationError):
+    """No RabbitMQ could be had on this machine (no URL, no installed server)."""
+
+
+class EgressRefused(NotifierError):
+    """The address of a callback is not globally reachable and not let through by the settings."""
+
+
+class ChildFailed(NotifierError):
+    """A child process could not be started or broke the protocol of its pipe."""
