@@ -60,9 +60,7 @@ class _Console(logging.Formatter):
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        said = " ".join(
-            f"{name}={_short(value)}" for name, value in _fields(record).items() if value is not None
-        )
+        said = " ".join(f"{name}={_short(value)}" for name, value in _fields(record).items() if value is not None)
         name = record.getMessage() if record.name == _LOGGER.name else f"{record.name}: {record.getMessage()}"
         moment = _moment(record).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = f"{moment} {self._process:<10} {name:<10} {said}".rstrip()

@@ -42,9 +42,7 @@ class AckRule:
             field, equals, value = spelled.removeprefix("json:").partition("=")
             if equals and value and _FIELD.fullmatch(field):
                 return cls(RuleKind.JSON, field=field, value=value)
-        raise InvalidInput(
-            f"{text!r} is not an acknowledgement rule: write http, body=success or json:code=SUCCESS"
-        )
+        raise InvalidInput(f"{text!r} is not an acknowledgement rule: write http, body=success or json:code=SUCCESS")
 
     def __str__(self) -> str:
         match self.kind:

@@ -70,9 +70,7 @@ def encode(facts: Iterable[Fact]) -> bytes:
 
 def accepted(notification: Notification, tier: Tier, now_ms: int) -> Fact:
     """A producer of ours handed it to the broker. Advisory: foreign producers send none."""
-    return Fact(
-        Kind.ACCEPTED, notification.id, notification.run, now_ms, {**_whole(notification), "tier": tier.name}
-    )
+    return Fact(Kind.ACCEPTED, notification.id, notification.run, now_ms, {**_whole(notification), "tier": tier.name})
 
 
 def attempted(

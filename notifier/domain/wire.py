@@ -19,7 +19,20 @@ _BROKERS_OWN = ("x-death", "x-first-death", "x-last-death")
 _NEVER_COPIED = frozenset({"x-delay", "CC", "BCC", "x-delivery-count", "x-acquired-count", "x-exchange", "x-expires"})
 
 _KNOWN = frozenset(
-    "v notification merchant url ladder step attempt run enqueued-at due-at reference traceparent".split()
+    [
+        "v",
+        "notification",
+        "merchant",
+        "url",
+        "ladder",
+        "step",
+        "attempt",
+        "run",
+        "enqueued-at",
+        "due-at",
+        "reference",
+        "traceparent",
+    ]
 )
 
 
