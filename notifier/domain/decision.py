@@ -71,13 +71,16 @@ Decision = Complete | NextTier | Exhausted | Stopped | Held | Poison
 _WAITS_ARE_HEEDED = (429, 503)  # RFC 6585 §4, RFC 9110 §15.6.4
 
 
-def admit(notification: Notification, merchant: Merchant | None) -> Held | None:
-    """Whether an attempt may be made at all; None means yes. merchant: None when the registry knows none."""
+def admit(notification: Notification, merchant: Merchant | None, *, needs_url: bool = True) -> Held | None:
+    """Whether an attempt may be made at all; None means yes.
+
+    merchant: None when the registry knows none. needs_url: the callback posts somewhere (a user's own may not).
+    """
     if merchant is not None and merchant.standing is Standing.DISABLED:
         return Held(HoldReason.DISABLED, merchant.why)
     if merchant is not None and merchant.standing is Standing.BLOCKED:
         return Held(HoldReason.BLOCKED, merchant.why)
-    if notification.url is None and (merchant is None or merchant.url is None):
+    if needs_url and notification.url is None and (merchant is None or merchant.url is None):
         return Held(HoldReason.UNKNOWN_MERCHANT, "neither the notification nor the registry has a url")
     return None
 

@@ -104,7 +104,8 @@ def check_reference(text: str) -> str:
     """The producer's own key, or InvalidNotification."""
     if not text or len(text) > MOST_REFERENCE or _CONTROL.search(text):
         raise InvalidNotification(
-            f"{_shown(text)} is not a reference: 1 to {MOST_REFERENCE} characters without control characters are possible"
+            f"{_shown(text)} is not a reference: 1 to {MOST_REFERENCE} characters without control characters "
+            "are possible"
         )
     return text
 

@@ -1,4 +1,7 @@
-"""Standard Webhooks 1.0 signatures: https://github.com/standard-webhooks/standard-webhooks (spec, "Signature scheme")."""
+"""Standard Webhooks 1.0 signatures.
+
+Source: https://github.com/standard-webhooks/standard-webhooks, the specification's section "Signature scheme".
+"""
 
 from __future__ import annotations
 

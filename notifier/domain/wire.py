@@ -57,10 +57,13 @@ def identity(message: Message) -> str | None:
         if stated is None or not rules.is_id(stated):
             raise UnreadableMessage(f"header 'notification' is {stated!r}; 1 to 128 of A-Z a-z 0-9 _ - are possible")
         return stated
-    for fallback in (message.correlation_id, message.message_id):
-        if fallback and rules.is_id(fallback):
-            return fallback
-    return None
+    return fallback_id(message)
+
+
+def fallback_id(message: Message) -> str | None:
+    """The id of a message without a `notification` header: correlation_id, else message_id, where one can be an id."""
+    candidates = (message.correlation_id, message.message_id)
+    return next((text for text in candidates if text and rules.is_id(text)), None)
 
 
 def stamped(message: Message, notification_id: str, message_id: str) -> Message:

@@ -1,0 +1,142 @@
+"""Taking deliveries of one queue over a connection of its own, apart from publishing.
+
+A memory or disk alarm blocks every connection that publishes, its acknowledgements included (FACTS §2): so acks travel
+here, where nothing is ever published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from aiormq import spec
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from notifier import logs
+from notifier.broker import declare
+from notifier.broker.connection import LOST, Link, Waiting
+from notifier.broker.topology import Topology
+from notifier.domain.wire import Message
+
+
+class Delivery:
+    """One message in our hands, not yet acknowledged.
+
+    redelivered: the broker handed it out before, to whomever. It goes stale with its channel: the broker then
+    delivers it again, and an acknowledgement of the old delivery means nothing.
+    """
+
+    __slots__ = ("_channel", "_tag", "message", "redelivered")
+
+    def __init__(self, message: Message, redelivered: bool, channel: Channel, tag: int) -> None:
+        self.message = message
+        self.redelivered = redelivered
+        self._channel = channel
+        self._tag = tag
+
+    @property
+    def stale(self) -> bool:
+        """Whether the channel it came by is gone."""
+        return self._channel.is_closed
+
+    async def ack(self) -> bool:
+        """Acknowledge; False when the delivery went stale first, so the message will come again."""
+        try:
+            await self._channel.basic_ack(self._tag, wait=False)
+        except LOST:
+            return False
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if (task is not None and task.cancelling()) or not self.stale:
+                raise
+            return False
+        return True
+
+
+class Consumer:
+    """Consumes one queue with a bounded prefetch, for as long as it is open, across connections.
+
+    on_delivery: called in the event loop for every delivery; must not block and must not raise.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        topology: Topology,
+        queue: str,
+        prefetch: int,
+        on_delivery: Callable[[Delivery], None],
+        name: str = "consumer",
+    ) -> None:
+        self._topology = topology
+        self._queue = queue
+        self._prefetch = prefetch
+        self._on_delivery = on_delivery
+        self._taking = True
+        self._tag: str | None = None
+        self._link = Link(urls, name, self._prepare)
+
+    async def start(self, patience: float | None = None, waiting: Waiting | None = None) -> None:
+        """Connect, declare, consume; see Link.start for the arguments and errors."""
+        await self._link.start(patience, waiting)
+
+    async def widen(self, prefetch: int) -> None:
+        """Consume with another prefetch from now on.
+
+        The connection is made anew, since a prefetch counts for new consumers only; what is in our hands is
+        delivered again and must be adopted.
+        """
+        self._prefetch = prefetch
+        await self._link.reopen()
+
+    async def stop_taking(self) -> None:
+        """Cancel the consumer; what was delivered can still be acknowledged. Twice is fine."""
+        self._taking = False
+        tag, self._tag = self._tag, None
+        if tag is None:
+            return
+        try:
+            async with asyncio.timeout(5):
+                channel = await self._link.channel()
+                await channel.basic_cancel(tag)
+        except (*LOST, TimeoutError):
+            pass  # without a connection nothing is being taken either
+
+    async def close(self) -> None:
+        """Close the connection; the broker gives what is unacknowledged to others. Twice is fine."""
+        self._taking = False
+        await self._link.close()
+
+    async def _prepare(self, channel: Channel) -> None:
+        await declare.declare(channel, self._topology)
+        if not self._taking:
+            return
+
+        def deliver(delivered: DeliveredMessage) -> None:
+            self._on_delivery(_delivery(delivered, channel))
+
+        async def cancelled(frame: spec.Basic.Cancel) -> None:
+            logs.event("broker.cancelled", logging.WARNING, queue=self._queue, hint="was the queue deleted?")
+            self._reopening = asyncio.create_task(self._link.reopen())  # declares it again and consumes
+
+        channel.on_consumer_cancel_callbacks.add(cancelled)
+        await channel.basic_qos(prefetch_count=self._prefetch, timeout=30)
+        consuming = await channel.basic_consume(self._queue, deliver, timeout=30)  # type: ignore[arg-type]
+        self._tag = consuming.consumer_tag
+
+
+def _delivery(delivered: DeliveredMessage, channel: Channel) -> Delivery:
+    properties = delivered.header.properties
+    frame = delivered.delivery
+    assert isinstance(frame, spec.Basic.Deliver)
+    assert frame.delivery_tag is not None
+    message = Message(
+        body=delivered.body,
+        headers=properties.headers or {},
+        content_type=properties.content_type,
+        message_id=properties.message_id,
+        correlation_id=properties.correlation_id,
+    )
+    return Delivery(message, bool(frame.redelivered), channel, frame.delivery_tag)

@@ -1,0 +1,92 @@
+"""Makes a topology stand on the broker. Declaring what stands already changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from aiormq.channel import Channel
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelPreconditionFailed
+
+from notifier.broker.topology import Topology
+from notifier.errors import BrokerError, DelayMechanismMissing, NotifierError, TopologyConflict
+
+#: A declare waits without bound on a dead link (FACTS §2); a quorum queue elects its leader in well under this.
+_PATIENCE = 30.0
+
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']+)' for (?P<kind>\w+) '(?P<name>[^']+)' in vhost '[^']*': "
+    r"received (?P<ours>.+?) but current is (?P<theirs>.+)$"
+)
+_VALUE = re.compile(r"the value '(?P<value>.*)' of type '.*'")
+
+
+async def declare(channel: Channel, topology: Topology) -> None:
+    """Declare everything of a topology, in its order.
+
+    Raises TopologyConflict when an object stands with other arguments, DelayMechanismMissing when the plugin's
+    exchange type is unknown to the broker, BrokerError when it does not answer. The channel may be closed then.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await _declare(channel, topology)
+    except TimeoutError:
+        raise BrokerError(
+            f"the broker did not answer within {_PATIENCE:.0f} s while its queues were declared"
+        ) from None
+    except ChannelPreconditionFailed as error:
+        raise _explained(error, topology) from None
+    except (AMQPError, ChannelInvalidStateError) as error:
+        if "exchange type" in str(error):
+            raise _missing_plugin() from None
+        raise
+
+
+async def _declare(channel: Channel, topology: Topology) -> None:
+    for exchange in topology.exchanges:
+        await channel.exchange_declare(
+            exchange.name, exchange_type=exchange.kind, durable=True, arguments=dict(exchange.arguments)
+        )
+    for queue in topology.queues:
+        await channel.queue_declare(queue.name, durable=True, arguments={"x-queue-type": "quorum", **queue.arguments})
+    for binding in topology.bindings:
+        if binding.to_exchange:
+            await channel.exchange_bind(
+                destination=binding.destination, source=binding.source, routing_key=binding.routing_key
+            )
+        else:
+            await channel.queue_bind(binding.destination, binding.source, routing_key=binding.routing_key)
+
+
+def _explained(error: ChannelPreconditionFailed, topology: Topology) -> NotifierError:
+    said = str(error.args[0]) if error.args else str(error)
+    if "exchange type" in said:
+        return _missing_plugin()
+    found = _INEQUIVALENT.search(said)
+    if found is None:
+        return TopologyConflict(f"the broker refuses an object of namespace {topology.namespace!r}: {said}")
+    kind, name = found["kind"], found["name"]
+    remedy = (
+        f"Arguments never change between compatible versions: either another program owns this {kind} (then choose "
+        "another NOTIFIER_NAMESPACE), or it was made by other means. To have it made again: stop every notifier of "
+        f"the namespace, move or drain what is in it, then delete it (rabbitmqctl delete_queue {name})"
+        if kind == "queue"
+        else f"Choose another NOTIFIER_NAMESPACE, or stop every notifier of the namespace and delete this {kind}"
+    )
+    return TopologyConflict(
+        f"{kind} {name} stands on the broker with another {found['argument']}: "
+        f"notifier's is {_value(found['ours'])}, the broker's is {_value(found['theirs'])}. {remedy}."
+    )
+
+
+def _value(said: str) -> str:
+    found = _VALUE.search(said)
+    return found["value"] if found else said.strip()
+
+
+def _missing_plugin() -> DelayMechanismMissing:
+    return DelayMechanismMissing(
+        'delay = "plugin", but this broker does not offer the exchange type x-delayed-message: enable the plugin '
+        "rabbitmq_delayed_message_exchange on every node of it (brokers up to 4.2 can have it; deploy/ has an image), "
+        "or set NOTIFIER_DELAY=native, which needs no plugin and keeps what waits through a crash"
+    )

@@ -1,0 +1,84 @@
+"""What is done for a notification: the webhook, or a coroutine of the user's own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol
+
+from notifier.domain.merchant import Merchant
+from notifier.domain.notification import Notification
+from notifier.domain.outcome import ErrorClass, Outcome
+from notifier.errors import ConfigurationError
+
+
+class Callback(Protocol):
+    """Tells one merchant once. Never raises for anything that the merchant, the network or user code does."""
+
+    @property
+    def needs_url(self) -> bool:
+        """Whether a notification without an address of its own or of its merchant has to be held."""
+
+    async def start(self) -> None:
+        """Before the first call."""
+
+    async def close(self) -> None:
+        """After the last call. Twice is fine."""
+
+    async def __call__(self, notification: Notification, merchant: Merchant) -> Outcome:
+        """One attempt. May be called again for the same notification: delivery is at-least-once."""
+
+
+class UserCallback:
+    """`callback = "package.module:function"`: a coroutine function `async (notification) -> Outcome`.
+
+    What it raises is a failed attempt, and so is anything it returns that is no Outcome, and taking longer than
+    `timeout` seconds.
+    """
+
+    needs_url = False
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self._name = name
+        self._function = _found(name)
+        self._timeout = timeout
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def __call__(self, notification: Notification, merchant: Merchant) -> Outcome:
+        """Run the user's coroutine, bounded in time."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                outcome = await self._function(notification)
+        except TimeoutError:
+            outcome = Outcome.failed(f"{self._name} took longer than {self._timeout:g} s", error=ErrorClass.TIMEOUT)
+        except Exception as error:
+            outcome = Outcome.failed(f"{self._name} raised {type(error).__name__}: {error}"[:500])
+        if not isinstance(outcome, Outcome):
+            outcome = Outcome.failed(f"{self._name} returned {type(outcome).__name__}, not an Outcome")
+        return replace(outcome, duration=time.monotonic() - began)
+
+
+def _found(name: str) -> Callable[[Notification], Awaitable[Outcome]]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise ConfigurationError(f"callback {name!r} cannot be imported: {error}") from error
+    except AttributeError:
+        raise ConfigurationError(f"callback {name!r}: {module_name} has no {attribute}") from None
+    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object whose call is a coroutine function will do
+    ):
+        raise ConfigurationError(f"callback {name!r} is not a coroutine function: async (notification) -> Outcome")
+    found: Callable[[Notification], Awaitable[Outcome]] = function
+    return found

@@ -1,0 +1,218 @@
+"""THE PAGE: one notification, from taken to settled.
+
+    take → read → admit → call back → decide → settle (fact, then next tier, then ack)
+
+The order of the effects is the promise: a fact is confirmed before the message moves on, the next tier is confirmed
+before the ack, and the ack is the last effect. Whatever dies in between, the broker still has the message, and the
+worst that can happen is that a merchant hears of it twice, under the same `webhook-id`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Coroutine
+
+from notifier import logs
+from notifier.broker import poison
+from notifier.broker.consumer import Delivery
+from notifier.broker.publisher import Publisher, fresh_message_id
+from notifier.broker.topology import Topology, Way
+from notifier.delivery.callback import Callback
+from notifier.delivery.facts import Recorder
+from notifier.delivery.inflight import InFlight, Work
+from notifier.domain import fact, wire
+from notifier.domain.decision import Decision, Held, NextTier, admit, decide, ladder_of
+from notifier.domain.ladder import Ladder
+from notifier.domain.merchant import Merchant
+from notifier.domain.notification import Notification, fresh_id
+from notifier.domain.outcome import Outcome
+from notifier.domain.tier import Tier
+from notifier.errors import UnreadableMessage
+
+
+class DeliveryRoom:
+    """Works on the deliveries of one tier, each in a coroutine of its own.
+
+    lookup: the merchant as it is known now, or None. most_payload: bytes. clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        tier: Tier,
+        configured: Collection[Tier],
+        default_ladder: Ladder,
+        topology: Topology,
+        publisher: Publisher,
+        recorder: Recorder,
+        callback: Callback,
+        lookup: Callable[[str], Merchant | None],
+        *,
+        most_payload: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tier = tier
+        self._configured = configured
+        self._default_ladder = default_ladder
+        self._topology = topology
+        self._publisher = publisher
+        self._recorder = recorder
+        self._callback = callback
+        self._lookup = lookup
+        self._most_payload = most_payload
+        self._clock = clock
+        self._in_flight = InFlight()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    def take(self, delivery: Delivery) -> asyncio.Task[None] | None:
+        """Start to work on a delivery; None when work that is here adopted it."""
+        if self._in_flight.was_settled(delivery):
+            return self._spawn(self._acknowledge_again(delivery))
+        work = self._in_flight.take(delivery)
+        return None if work is None else self._spawn(self._finish(work, self._work(work)))
+
+    def condemn(self, delivery: Delivery, reason: str) -> asyncio.Task[None] | None:
+        """Settle a delivery as poison, unworked; None when work that is here adopted it."""
+        work = self._in_flight.take(delivery)
+        return None if work is None else self._spawn(self._finish(work, self._settle_poison(work, reason)))
+
+    async def drained(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def abandon(self) -> int:
+        """Stop what is still running, unacknowledged: the broker gives it to others. Returns how many there were."""
+        left = len(self._tasks)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return left
+
+    async def _work(self, work: Work) -> None:
+        message = work.delivery.message
+        try:
+            if wire.identity(message) is None:
+                await self._settle_unnamed(work)
+                return
+            notification = wire.read(message, most_payload=self._most_payload)
+        except UnreadableMessage as error:
+            await self._settle_poison(work, str(error))
+            return
+        merchant = self._lookup(notification.merchant)
+        held = admit(notification, merchant, needs_url=self._callback.needs_url)
+        if held is not None:
+            await self._settle_held(work, notification, held)
+            return
+        started = self._clock()
+        outcome = await self._callback(notification, merchant or Merchant(notification.merchant))
+        ladder = ladder_of(notification, merchant, self._default_ladder)
+        decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
+        self._tell(notification, ladder, outcome, decision, started)
+        await self._settle(work, notification, ladder, outcome, decision, started)
+
+    async def _settle(
+        self,
+        work: Work,
+        notification: Notification,
+        ladder: Ladder,
+        outcome: Outcome,
+        decision: Decision,
+        started: float,
+    ) -> None:
+        now_ms = self._now_ms()
+        attempted = fact.attempted(
+            notification, self._tier, outcome, decision, started_ms=int(started * 1000), now_ms=now_ms
+        )
+        concluded = fact.concluded(notification, self._tier, decision, now_ms)
+        await self._recorder.record(attempted, *([concluded] if concluded else []))
+        if isinstance(decision, NextTier):
+            waiting = notification.climbing(ladder, decision.tier, decision.step, self._now_ms())
+            message = wire.write(waiting, fresh_message_id())
+            await self._publisher.insist_by(self._topology.way(decision.tier), message)
+        await self._acknowledge(work)
+
+    async def _settle_held(self, work: Work, notification: Notification, held: Held) -> None:
+        """No attempt and no step used: from here on the ledger has it, payload and all."""
+        logs.event(
+            "held",
+            notification=notification.id,
+            merchant=notification.merchant,
+            tier=self._tier.name,
+            reason=held.reason,
+            why=held.detail or None,
+        )
+        concluded = fact.concluded(notification, self._tier, held, self._now_ms())
+        assert concluded is not None
+        await self._recorder.record(concluded)
+        await self._acknowledge(work)
+
+    async def _settle_unnamed(self, work: Work) -> None:
+        """A message without any id gets one before anyone is called, so that all its attempts carry the same."""
+        message = wire.stamped(work.delivery.message, fresh_id(), fresh_message_id())
+        await self._publisher.insist_by(Way(self._topology.work, self._tier.name), message)
+        await self._acknowledge(work)
+
+    async def _settle_poison(self, work: Work, reason: str) -> None:
+        message = work.delivery.message
+        logs.event("poisoned", logging.ERROR, tier=self._tier.name, message_id=message.message_id, why=reason)
+        await self._recorder.record(fact.poisoned(message, self._tier, reason, self._now_ms()))
+        await self._publisher.insist_by(
+            Way("", self._topology.poison), poison.marked(message, self._tier, reason, self._now_ms())
+        )
+        await self._acknowledge(work)
+
+    async def _acknowledge(self, work: Work) -> None:
+        """The last effect."""
+        self._in_flight.remember(work)
+        await work.delivery.ack()
+
+    async def _acknowledge_again(self, delivery: Delivery) -> None:
+        await delivery.ack()
+
+    async def _finish(self, work: Work, steps: Coroutine[None, None, None]) -> None:
+        """See a work to its end. What we did not foresee is a fault of ours, so the message goes to poison."""
+        try:
+            await steps
+        except Exception as error:
+            logs.event("failed", logging.ERROR, exc_info=error, tier=self._tier.name, key=work.key)
+            await self._settle_poison(work, f"notifier failed on it: {type(error).__name__}: {error}")
+        finally:
+            self._in_flight.drop(work)
+
+    def _spawn(self, steps: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(steps)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _tell(
+        self, notification: Notification, ladder: Ladder, outcome: Outcome, decision: Decision, started: float
+    ) -> None:
+        """One line per attempt, all fields, a stable event name."""
+        logs.event(
+            "attempt",
+            notification=notification.id,
+            merchant=notification.merchant,
+            attempt=notification.attempt,
+            step=notification.step,
+            of=len(ladder),
+            run=notification.run or None,
+            tier=self._tier.name,
+            late_ms=notification.lateness(started * 1000),
+            duration_ms=round(outcome.duration * 1000, 1),
+            status=outcome.status,
+            error=outcome.error,
+            detail=outcome.detail or None,
+            address=outcome.address,
+            decision=fact.name_of(decision),
+            next_tier=decision.tier.name if isinstance(decision, NextTier) else None,
+            reference=notification.reference,
+        )
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

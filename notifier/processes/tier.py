@@ -1,0 +1,164 @@
+"""What a tier process is made of. One per tier: it consumes its work queue, runs callbacks, settles."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import uvloop
+from notifier.webhook.client import Webhook
+from setproctitle import setproctitle
+
+from notifier import logs
+from notifier.broker.consumer import Consumer, Delivery
+from notifier.broker.publisher import Publisher
+from notifier.broker.topology import Topology
+from notifier.delivery.callback import Callback, UserCallback
+from notifier.delivery.careful import PREFETCH, CarefulStart
+from notifier.delivery.delivery import DeliveryRoom
+from notifier.delivery.facts import Recorder
+from notifier.domain.merchant import Merchant
+from notifier.domain.tier import Tier
+from notifier.errors import ChildFailed, ConfigurationError
+from notifier.settings import Settings
+from notifier.supervision.child import Parent
+
+
+class TierProcess:
+    """The parts of one tier process and the order in which they start and stop."""
+
+    def __init__(self, parent: Parent, tier: Tier, settings: Settings) -> None:
+        self._parent = parent
+        self._settings = settings
+        self._tier = tier
+        topology = Topology(settings.namespace, settings.tiers, settings.delay)
+        name = f"tier {tier.name}"
+        self._publisher = Publisher(settings.amqp_urls, topology, f"{name} publish")
+        self._recorder = Recorder(self._publisher, topology)
+        self._callback = _callback(settings)
+        self._room = DeliveryRoom(
+            tier,
+            settings.tiers,
+            settings.default_ladder,
+            topology,
+            self._publisher,
+            self._recorder,
+            self._callback,
+            self._merchant,
+            most_payload=settings.payload_limit,
+        )
+        self._careful = self._careful_start()
+        self._careful_time: asyncio.Task[None] | None = None
+        self._consumer = Consumer(
+            settings.amqp_urls,
+            topology,
+            topology.work_queue(tier),
+            PREFETCH if self._careful else settings.prefetch,
+            self._on_delivery,
+            f"{name} consume",
+        )
+
+    async def run(self) -> None:
+        """Start, work until told to drain, stop. Everything unsettled at the end stays with the broker."""
+        try:
+            if await self._started():
+                await self._parent.ready()
+                await self._parent.draining.wait()
+                await self._drain()
+        finally:
+            await self._stop()
+
+    async def _started(self) -> bool:
+        """Start; False when told to drain before that was done, for example while the broker is unreachable."""
+        starting = asyncio.create_task(self._start())
+        draining = asyncio.create_task(self._parent.draining.wait())
+        await asyncio.wait([starting, draining], return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return False
+        starting.result()
+        return True
+
+    async def _start(self) -> None:
+        await self._callback.start()
+        await self._publisher.start(waiting=self._parent.progress)
+        if self._careful is not None:
+            self._careful_time = asyncio.create_task(self._be_careful(self._careful))
+        await self._consumer.start(waiting=self._parent.progress)
+
+    async def _drain(self) -> None:
+        """Stop taking, finish what runs up to the deadline, leave the rest unacknowledged."""
+        logs.event("drain", in_flight=len(self._room))
+        if self._careful_time is not None:
+            self._careful_time.cancel()
+        await self._consumer.stop_taking()
+        finishing = asyncio.create_task(self._room.drained())
+        hurry = asyncio.create_task(self._parent.quick.wait())
+        await asyncio.wait(
+            [finishing, hurry], timeout=self._settings.drain_timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        for waiting in (finishing, hurry):
+            waiting.cancel()
+        left = await self._room.abandon()
+        logs.event("drained", logging.WARNING if left else logging.INFO, left_to_others=left or None)
+
+    async def _stop(self) -> None:
+        if self._careful_time is not None:
+            self._careful_time.cancel()
+        await self._consumer.close()
+        await self._room.abandon()
+        await self._recorder.close()
+        await self._publisher.close()
+        await self._callback.close()
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        if self._careful is not None:
+            self._careful.take(delivery)
+        else:
+            self._room.take(delivery)
+
+    def _careful_start(self) -> CarefulStart | None:
+        if not self._parent.careful:
+            return None
+        logs.event("careful", logging.WARNING, hint="the process before this one died; looking for the reason")
+        return CarefulStart(self._room, self._parent, self._parent.deaths, strict=self._parent.careful > 1)
+
+    async def _be_careful(self, careful: CarefulStart) -> None:
+        try:
+            await careful.run()
+        except ChildFailed:
+            return  # the master is gone, so this process drains: nothing more is taken
+        self._careful = None  # what waits there untouched is delivered again on the wider connection
+        await self._consumer.widen(self._settings.prefetch)
+
+    def _merchant(self, merchant: str) -> Merchant:
+        """Until there is a registry, one rule and one set of secrets serve all merchants."""
+        return Merchant(merchant, secrets=self._settings.secrets, ack=self._settings.ack_rule)
+
+
+def _callback(settings: Settings) -> Callback:
+    if settings.callback is not None:
+        return UserCallback(settings.callback, settings.egress.timeout)
+    return Webhook(settings.egress)
+
+
+def main(tier: str, slot: str, epoch: int, fd: int) -> int:
+    """The whole life of a tier process; returns its exit code. fd: this end of the pipe to the master."""
+    setproctitle(f"notifier: tier {tier}")
+    return uvloop.run(_live(Tier.parse(tier), slot, epoch, fd))
+
+
+async def _live(tier: Tier, slot: str, epoch: int, fd: int) -> int:
+    parent = await Parent.join(fd, slot, epoch)
+    try:
+        settings = Settings.received(parent.boot["settings"])
+        logs.configure(settings.log.level, settings.log.format, f"tier {tier.name}")
+        await TierProcess(parent, tier, settings).run()
+    except ConfigurationError as error:
+        await parent.refuse(error.exit_code, str(error))
+        return error.exit_code
+    finally:
+        await parent.close()
+    return 0
