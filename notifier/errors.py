@@ -81,3 +81,23 @@ class EgressRefused(NotifierError):
 
 class ChildFailed(NotifierError):
     """A child process could not be started or broke the protocol of its pipe."""
+
+
+class BadFrame(ChildFailed):
+    """What came over a pipe, or should go over it, is no message: too long, cut short, not JSON, of no known shape."""
+
+
+class PeerGone(ChildFailed):
+    """The process at the other end of the pipe is gone: nothing can be said to it any more."""
+
+
+class PeerBusy(ChildFailed):
+    """The process at the other end of the pipe does not read; what waits for it has reached its bound."""
+
+
+class NoAnswer(ChildFailed):
+    """The process at the other end of the pipe did not answer a request in time."""
+
+
+class RequestFailed(ChildFailed):
+    """The process at the other end of the pipe answered a request with this sentence instead of a result."""
