@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from notifier.domain.tier import Tier
@@ -20,8 +19,6 @@ WORK_DELIVERY_LIMIT = 200
 #: "Never", for queues whose messages are ours alone. -1 dead-letters at the first nack on 3.10 (FACTS §1).
 NO_DELIVERY_LIMIT = 1_000_000_000
 
-_NONE: Mapping[str, str | int] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -29,7 +26,7 @@ class Exchange:
 
     name: str
     kind: str = "direct"
-    arguments: Mapping[str, str | int] = field(default=_NONE)
+    arguments: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Way:
 
     exchange: str
     routing_key: str
-    headers: Mapping[str, str | int] = field(default=_NONE)
+    headers: Mapping[str, str | int] = field(default_factory=dict)
     mandatory: bool = True
 
 
