@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
+from datetime import UTC, datetime
 
 from notifier import logs
 from notifier.broker import poison
@@ -30,6 +31,10 @@ from notifier.domain.notification import Notification, fresh_id
 from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
 from notifier.errors import UnreadableMessage
+
+
+#: The last millisecond of the year 9999, where datetime ends.
+_LAST_MOMENT = 253_402_300_799_999
 
 
 class DeliveryRoom:
@@ -203,6 +208,8 @@ class DeliveryRoom:
             of=len(ladder),
             run=notification.run or None,
             tier=self._tier.name,
+            due=_moment(notification.due_at),
+            started=_moment(int(started * 1000)),
             late_ms=notification.lateness(started * 1000),
             duration_ms=round(outcome.duration * 1000, 1),
             status=outcome.status,
@@ -216,3 +223,10 @@ class DeliveryRoom:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _moment(unix_ms: int | None) -> str | None:
+    """ISO 8601 in UTC; None for none, and for what a foreign producer wrote that is no moment."""
+    if unix_ms is None or unix_ms > _LAST_MOMENT:
+        return None
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
