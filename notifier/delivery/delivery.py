@@ -32,7 +32,6 @@ from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
 from notifier.errors import UnreadableMessage
 
-
 #: The last millisecond of the year 9999, where datetime ends.
 _LAST_MOMENT = 253_402_300_799_999
 
