@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from notifier.domain.tier import Tier
@@ -28,16 +29,7 @@ class Ladder:
     @classmethod
     def parse(cls, text: str) -> Ladder:
         """Read `1s,3s,5s` (commas or blanks between). Raises InvalidLadder naming the bad part and its place."""
-        parts = text.replace(",", " ").split()
-        tiers: list[Tier] = []
-        for place, part in enumerate(parts, start=1):
-            try:
-                tiers.append(Tier.parse(part))
-            except InvalidTier as error:
-                raise InvalidLadder(f"tier {place} of ladder {text!r}: {error}") from None
-        if not tiers:
-            raise InvalidLadder(f"{text!r} is not a ladder: write tiers with commas between, such as 1s,3s,5s")
-        return cls(tuple(tiers))
+        return cls(_tiers(text))
 
     def __str__(self) -> str:
         return ",".join(tier.name for tier in self.tiers)
@@ -65,6 +57,20 @@ class Ladder:
                 f"ladder {self} names {', '.join(unknown)}, which no process serves; configured tiers: {known}"
             )
         return self
+
+
+@lru_cache(maxsize=1024)  # every message of a ladder spells it the same way
+def _tiers(text: str) -> tuple[Tier, ...]:
+    parts = text.replace(",", " ").split()
+    tiers: list[Tier] = []
+    for place, part in enumerate(parts, start=1):
+        try:
+            tiers.append(Tier.parse(part))
+        except InvalidTier as error:
+            raise InvalidLadder(f"tier {place} of ladder {text!r}: {error}") from None
+    if not tiers:
+        raise InvalidLadder(f"{text!r} is not a ladder: write tiers with commas between, such as 1s,3s,5s")
+    return tuple(tiers)
 
 
 def _preset(text: str) -> Ladder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from notifier.errors import InvalidTier
 
@@ -48,14 +49,7 @@ class Tier:
     @property
     def name(self) -> str:
         """Canonical: whole seconds, largest unit first, no zero parts (`90s` → `1m30s`, `60s` → `1m`)."""
-        if self.seconds == 0:
-            return "0s"
-        rest, parts = self.seconds, []
-        for unit, size in _UNITS[1:]:  # weeks are read but never written: 1w and 7d are one queue
-            count, rest = divmod(rest, size)
-            if count:
-                parts.append(f"{count}{unit}")
-        return "".join(parts)
+        return _name(self.seconds)
 
     @property
     def milliseconds(self) -> int:
@@ -64,6 +58,18 @@ class Tier:
 
     def __str__(self) -> str:
         return self.name
+
+
+@lru_cache(maxsize=1024)  # asked for several times per notification, for the few tiers there are
+def _name(seconds: int) -> str:
+    if seconds == 0:
+        return "0s"
+    rest, parts = seconds, []
+    for unit, size in _UNITS[1:]:  # weeks are read but never written: 1w and 7d are one queue
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
 
 
 def covering(configured: Iterable[Tier], seconds: float) -> Tier:
