@@ -117,7 +117,7 @@ class Channel:
             reason = error.strerror or "connection lost"
         except Exception as error:  # a listener failed: without this nobody would hear that the link is over
             reason = f"hearing a message failed: {error!r}"
-            logs.event("link-failed", logging.ERROR, exc_info=error)
+            logs.event("link.failed", logging.ERROR, exc_info=error)
         finally:
             self._end(reason, broken=broken)
 

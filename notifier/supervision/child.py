@@ -145,7 +145,7 @@ class Parent:
         self.draining.set()
         if self._closing:
             return
-        logs.event("master-gone", logging.WARNING, reason=reason)
+        logs.event("master.gone", logging.WARNING, reason=reason)
         if self._own_process:
             self._alone = asyncio.create_task(self._end_without_master())
 
@@ -183,7 +183,7 @@ class Parent:
         await asyncio.sleep(self._drain_seconds)
         self._hurry()
         await asyncio.sleep(LAST_GRACE)
-        logs.event("ended-by-force", logging.ERROR, reason="the master is gone and this process did not finish")
+        logs.event("child.forced", logging.ERROR, reason="the master is gone and this process did not finish")
         os._exit(1)
 
 

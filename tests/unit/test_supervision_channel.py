@@ -159,7 +159,7 @@ async def test_a_bug_in_a_listener_ends_the_link_and_says_so(pair: Pair, caplog:
     async with asyncio.timeout(5):
         await pair.far.ended()
     assert pair.far_ear.ends == [("hearing a message failed: KeyError('a bug of this end')", False)]
-    assert "link-failed" in caplog.text
+    assert "link.failed" in caplog.text
 
 
 async def test_a_peer_that_does_not_read_fills_its_outbox_and_then_is_busy_at_once(
