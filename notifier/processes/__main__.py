@@ -1,0 +1,42 @@
+"""`python -m notifier.processes`: how the master starts a child. Nobody types this."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from setproctitle import setproctitle
+
+from notifier.errors import ChildFailed
+from notifier.supervision.child import guard
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Become the process that the arguments describe; returns its exit code."""
+    guard()  # first: what follows imports for a while, and a master that is gone could not end it
+    options = _parser().parse_args(arguments)
+    setproctitle(f"notifier: {options.role} {options.tier}")
+    sys.path.extend(options.import_from)
+    from notifier.processes import tier  # here: the guard and the title come before the slow imports
+
+    try:
+        return tier.main(options.tier, options.slot, options.epoch, options.fd)
+    except ChildFailed as error:
+        sys.stderr.write(f"notifier: {options.slot} ends: {error}\n")
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m notifier.processes", description=__doc__)
+    parser.add_argument("role", choices=["tier"])
+    parser.add_argument("--tier", required=True)
+    parser.add_argument("--import-from", action="append", default=[], help="last place to look for modules")
+    parser.add_argument("--slot", required=True)
+    parser.add_argument("--epoch", type=int, required=True)
+    parser.add_argument("--fd", type=int, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
