@@ -6,7 +6,6 @@ import asyncio
 import logging
 
 import uvloop
-from notifier.webhook.client import Webhook
 from setproctitle import setproctitle
 
 from notifier import logs
@@ -22,6 +21,7 @@ from notifier.domain.tier import Tier
 from notifier.errors import ChildFailed, ConfigurationError
 from notifier.settings import Settings
 from notifier.supervision.child import Parent
+from notifier.webhook.client import Webhook
 
 
 class TierProcess:

@@ -1,0 +1,116 @@
+"""`notifier dev`: see the whole thing work on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from notifier.cli.dev_view import LadderView, plain_line
+from notifier.cli.options import AsJson
+from notifier.processes.dev import Playground, open_playground
+
+
+def dev(
+    once: Annotated[bool, typer.Option("--once", help="End when the sample notifications are settled.")] = False,
+    as_json: AsJson = False,
+    receiver: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Send to a receiver of your own, at URL/prompt, URL/flaky and URL/silent, on loopback."
+        ),
+    ] = None,
+    receiver_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what the sample merchants receive there, as JSON lines.")
+    ] = None,
+) -> None:
+    """Everything at once on this machine: a private RabbitMQ, the service, and three sample merchants.
+
+    One merchant acknowledges at once, one fails twice, one never acknowledges; watch their notifications climb the
+    ladder. Without --once it goes on until Ctrl-C, and prints what to export so that you can enqueue from a second
+    terminal. RabbitMQ is the one of NOTIFIER_AMQP_URL if that is set, else a container if an engine answers, else a
+    private node of the installed rabbitmq-server; whatever was started is gone afterwards. Callbacks may go to this
+    machine only.
+
+    With --json (which implies --once) the result is printed as one JSON document: each attempt as the service tells
+    it, each request as the merchants received it, and whether the two agree. Exit 0 if they do.
+
+    Examples:
+      notifier dev
+      notifier dev --once --json | jq .notifications
+      NOTIFIER_LADDER=1s,2s notifier dev --once
+    """
+    if receiver is not None and receiver_log is not None:
+        raise typer.BadParameter("--receiver-log is the log of the built-in merchants: leave it out with --receiver")
+    raise typer.Exit(asyncio.run(_play(once or as_json, as_json, receiver, receiver_log)))
+
+
+async def _play(once: bool, as_json: bool, receiver: str | None, log: Path | None) -> int:
+    console = Console(stderr=as_json, highlight=False)
+
+    def tell(sentence: str) -> None:
+        console.print(sentence, style="dim", markup=False)
+
+    async with open_playground(tell, receiver, log) as playground:
+        playground.on_line = lambda line: _tell_line(line, console)
+        await playground.start()
+        if (code := playground.code) is not None:
+            return code
+        await playground.send_samples()
+        await _watch(playground, console, once)
+        await playground.stop()
+        if as_json:
+            sys.stdout.write(json.dumps(playground.report(), indent=2) + "\n")
+        return 1 if playground.agrees() is False else playground.code or 0
+
+
+async def _watch(playground: Playground, console: Console, once: bool) -> None:
+    """Show the climb until the samples are settled (once) or the service ends."""
+    until = playground.settled if once else playground.ended
+    if not console.is_terminal:
+        playground.on_attempt = lambda climb, attempt: console.print(plain_line(climb, attempt), markup=False)
+        await until()
+        return
+    rungs = [tier.name for tier in playground.settings.default_ladder]
+    view = LadderView(_headline(playground), rungs, playground.climbs, _hints(playground, once))
+    with Live(view, console=console, refresh_per_second=8):
+        await until()
+
+
+def _headline(playground: Playground) -> str:
+    count = len(playground.settings.tiers)
+    return f"{count} tier processes · RabbitMQ {playground.broker} · merchants {playground.receiver}"
+
+
+def _hints(playground: Playground, once: bool) -> list[str]:
+    if once:
+        return ["Ctrl-C ends it; it ends by itself when all three are settled."]
+    settings = playground.settings
+    assert settings.amqp_url is not None
+    lines = ["Ctrl-C ends it. To enqueue more from a second terminal:"]
+    lines += [f"  export NOTIFIER_AMQP_URL={settings.amqp_url.get_secret_value()}"]
+    if settings.namespace != "notifier":
+        lines += [f"  export NOTIFIER_NAMESPACE={settings.namespace}"]
+    lines += [f"  notifier enqueue --merchant flaky --url {playground.receiver}/flaky --payload '{{\"order\": 7}}'"]
+    return lines
+
+
+def _tell_line(line: str, console: Console) -> None:
+    """What the processes print besides attempts: their warnings and errors, short."""
+    if line == "ready":
+        return
+    try:
+        event = json.loads(line)
+    except ValueError:
+        console.print(line, style="yellow", markup=False)
+        return
+    if event.get("level") in ("warning", "error"):
+        fields = {name: value for name, value in event.items() if name not in ("ts", "level", "process", "event")}
+        said = " ".join(f"{name}={value}" for name, value in fields.items())
+        console.print(f"{event.get('process')}: {event.get('event')} {said}", style="yellow", markup=False)
