@@ -74,6 +74,16 @@ class DelayMechanismMissing(ConfigurationError):
 class NoBroker(ConfigurationError):
     """No RabbitMQ could be had on this machine (no URL, no installed server)."""
 
+    @classmethod
+    def named(cls) -> NoBroker:
+        """For the commands that never start a broker themselves: NOTIFIER_AMQP_URL is missing."""
+        return cls(
+            "NOTIFIER_AMQP_URL is not set, so there is no RabbitMQ to talk to. There are two ways on:\n"
+            "  yours:  export NOTIFIER_AMQP_URL=amqp://user:password@host:5672/   (several, comma-separated)\n"
+            "  a private one on this machine:  make broker   (starts it and prints the export line; "
+            "`notifier dev` needs neither)"
+        )
+
 
 class EgressRefused(NotifierError):
     """The address of a callback is not globally reachable and not let through by the settings."""
