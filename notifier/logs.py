@@ -1,30 +1,36 @@
 """Log lines on stderr: one event a line, a stable event name first, then its fields.
 
 `console` is for people, `json` for programs; both carry the same fields. Libraries' own records pass through the
-same formatter, from warnings up.
+same formatter, from warnings up. What merchants and producers wrote is told as data: no line break and no escape
+sequence of theirs reaches the terminal.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, Any
 
 _LOGGER = logging.getLogger("notifier")
-_COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31"}
+_COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31"}
 
 
 def configure(level: str, form: str, process: str, stream: IO[str] | None = None) -> None:
-    """Send this process's events to `stream` (stderr). process: who speaks, such as `tier 5s`."""
+    """Send this process's events to `stream` (stderr). level, form: as in the settings. process: who speaks, such as
+    `tier 5s`. May be called again: the last call counts.
+    """
     stream = sys.stderr if stream is None else stream
+    colour = stream.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Json(process) if form == "json" else _Console(process, colour=stream.isatty()))
+    handler.setFormatter(_Json(process) if form == "json" else _Console(process, colour=colour))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
     _LOGGER.setLevel(level.upper())
+    root.setLevel(max(logging.WARNING, _LOGGER.level))
 
 
 def event(name: str, /, level: int = logging.INFO, *, exc_info: BaseException | None = None, **fields: Any) -> None:
@@ -39,18 +45,18 @@ class _Json(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "ts": _moment(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        fixed = {
+            "ts": _moment(record),
             "level": record.levelname.lower(),
             "process": self._process,
             "event": record.getMessage(),
         }
         if record.name != _LOGGER.name:
-            line["logger"] = record.name
-        line |= {name: value for name, value in _fields(record).items() if value is not None}
+            fixed["logger"] = record.name
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+            fixed["traceback"] = self.formatException(record.exc_info)
+        # twice: the fixed ones come first, and no field takes their place
+        return json.dumps({**fixed, **_fields(record), **fixed}, default=str, ensure_ascii=False)
 
 
 class _Console(logging.Formatter):
@@ -60,27 +66,41 @@ class _Console(logging.Formatter):
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        said = " ".join(f"{name}={_short(value)}" for name, value in _fields(record).items() if value is not None)
-        name = record.getMessage() if record.name == _LOGGER.name else f"{record.name}: {record.getMessage()}"
-        moment = _moment(record).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = f"{moment} {self._process:<10} {name:<10} {said}".rstrip()
+        said = " ".join(f"{name}={_short(value)}" for name, value in _fields(record).items())
+        name = (
+            record.getMessage() if record.name == _LOGGER.name else f"{record.name}: {_harmless(record.getMessage())}"
+        )
+        line = f"{_moment(record)} {self._process:<10} {name:<10} {said}".rstrip()
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + "\n".join(map(_harmless, self.formatException(record.exc_info).splitlines()))
         if self._colour and record.levelno in _COLOURS:
             return f"\x1b[{_COLOURS[record.levelno]}m{line}\x1b[0m"
         return line
 
 
-def _moment(record: logging.LogRecord) -> datetime:
-    return datetime.fromtimestamp(record.created, UTC)
+def _moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return getattr(record, "fields", {})
+def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    return {name: value for name, value in getattr(record, "fields", {}).items() if value is not None}
 
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.1f}"
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or " " in text or "\n" in text or '"' in text else text
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    if isinstance(value, str):
+        plain = value.isprintable() and not any(mark in value for mark in ' "=')
+        return value if plain and value else _quoted(value)
+    if isinstance(value, bool | int | list | dict):
+        return json.dumps(value, default=str)
+    return _short(str(value))
+
+
+def _harmless(text: str) -> str:
+    return text if text.isprintable() else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """As JSON writes it: nothing in it is a control character any more, those beyond ASCII included."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())

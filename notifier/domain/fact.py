@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -64,7 +66,7 @@ def encode(facts: Iterable[Fact]) -> bytes:
             for fact in facts
         ],
         separators=(",", ":"),
-        default=_plain,
+        default=str,  # a user's own callback may put anything into its outcome
     ).encode()
 
 
@@ -136,8 +138,9 @@ def poisoned(message: wire.Message, tier: Tier, reason: str, now_ms: int) -> Fac
         {
             "tier": tier.name,
             "reason": reason,
+            "content_type": message.content_type,
             "payload": base64.b64encode(message.body).decode(),
-            "headers": wire.portable(message.headers),
+            "headers": _as_json(wire.portable(message.headers)),
         },
     )
 
@@ -156,11 +159,27 @@ def _whole(notification: Notification) -> dict[str, object]:
     return {
         "merchant": notification.merchant,
         "content_type": notification.content_type,
-        "headers": dict(message.headers),
+        "headers": _as_json(message.headers),
         "payload": base64.b64encode(notification.payload).decode(),
     }
 
 
-def _plain(value: object) -> str:
-    """Header values of foreign producers that JSON has no form for (bytes, timestamps, decimals)."""
-    return base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else str(value)
+def _as_json(value: object) -> object:
+    """Header values of foreign producers that JSON has no form for: bytes as base64, moments in ISO 8601, the rest as
+    text (decimals, and the numbers that are none).
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case bytes() | bytearray():
+            return base64.b64encode(value).decode()
+        case datetime():
+            return value.isoformat()
+        case list():
+            return [_as_json(part) for part in value]
+        case Mapping():
+            return {str(name): _as_json(part) for name, part in value.items()}
+        case _:
+            return str(value)

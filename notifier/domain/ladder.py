@@ -12,6 +12,8 @@ from notifier.errors import InvalidLadder, InvalidTier
 
 #: More rungs than any provider uses; bounds the `ladder` header.
 MOST_STEPS = 64
+#: Characters of a spelled ladder: enough for the longest, and no more of a header is parsed, cached or repeated.
+MOST_SPELLED = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Ladder:
     @classmethod
     def parse(cls, text: str) -> Ladder:
         """Read `1s,3s,5s` (commas or blanks between). Raises InvalidLadder naming the bad part and its place."""
+        if len(text) > MOST_SPELLED:
+            raise InvalidLadder(f"a ladder of {len(text)} characters is too long: at most {MOST_STEPS} tiers")
         return cls(_tiers(text))
 
     def __str__(self) -> str:
@@ -67,23 +71,19 @@ def _tiers(text: str) -> tuple[Tier, ...]:
         try:
             tiers.append(Tier.parse(part))
         except InvalidTier as error:
-            raise InvalidLadder(f"tier {place} of ladder {text!r}: {error}") from None
+            raise InvalidLadder(f"tier {place} of ladder {text!r:.80}: {error}") from None
     if not tiers:
-        raise InvalidLadder(f"{text!r} is not a ladder: write tiers with commas between, such as 1s,3s,5s")
+        raise InvalidLadder(f"{text!r:.80} is not a ladder: write tiers with commas between, such as 1s,3s,5s")
     return tuple(tiers)
-
-
-def _preset(text: str) -> Ladder:
-    return Ladder.parse(text)
 
 
 #: Ladders of the field (FACTS §7): this project's seeds, WeChat Pay v3, Alipay, the Standard Webhooks example.
 PRESETS: Mapping[str, Ladder] = MappingProxyType(
     {
-        "default": _preset("1s 3s 5s 15s 30s"),
-        "wechat": _preset("15s 15s 30s 3m 10m 20m 30m 30m 30m 60m 3h 3h 3h 6h 6h"),
-        "alipay": _preset("0s 4m 10m 10m 1h 2h 6h 15h"),
-        "standard-webhooks": _preset("0s 5s 5m 30m 2h 5h 10h 14h 20h 24h"),
+        "default": Ladder.parse("1s 3s 5s 15s 30s"),
+        "wechat": Ladder.parse("15s 15s 30s 3m 10m 20m 30m 30m 30m 60m 3h 3h 3h 6h 6h"),
+        "alipay": Ladder.parse("0s 4m 10m 10m 1h 2h 6h 15h"),
+        "standard-webhooks": Ladder.parse("0s 5s 5m 30m 2h 5h 10h 14h 20h 24h"),
     }
 )
 

@@ -14,7 +14,9 @@ from notifier.domain.tier import LONGEST, Tier
 from notifier.errors import InvalidNotification
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: Control characters, and halves of surrogate pairs (JSON may hold them, UTF-8 cannot).
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_USERINFO = re.compile(r"//[^/?#]*@")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -92,7 +94,7 @@ def check_id(text: str) -> str:
 
 def check_merchant(text: str) -> str:
     """The merchant id, or InvalidNotification."""
-    if not text or text != text.strip() or len(text) > MOST_MERCHANT or _CONTROL.search(text):
+    if not text or text != text.strip() or len(text) > MOST_MERCHANT or _UNSENDABLE.search(text):
         raise InvalidNotification(
             f"{_shown(text)} is not a merchant id: 1 to {MOST_MERCHANT} characters without control characters "
             "or blanks at the ends are possible"
@@ -102,7 +104,7 @@ def check_merchant(text: str) -> str:
 
 def check_reference(text: str) -> str:
     """The producer's own key, or InvalidNotification."""
-    if not text or len(text) > MOST_REFERENCE or _CONTROL.search(text):
+    if not text or len(text) > MOST_REFERENCE or _UNSENDABLE.search(text):
         raise InvalidNotification(
             f"{_shown(text)} is not a reference: 1 to {MOST_REFERENCE} characters without control characters "
             "are possible"
@@ -112,11 +114,13 @@ def check_reference(text: str) -> str:
 
 def check_url(text: str) -> str:
     """The address to post to, or InvalidNotification: absolute http or https, a host, no userinfo, no blanks."""
-    shown = _shown(text)
+    shown = _shown(_USERINFO.sub("//***@", text))
     if len(text) > MOST_URL:
         raise InvalidNotification(f"the url is {len(text)} characters long; at most {MOST_URL} are possible")
-    if _CONTROL.search(text) or " " in text or "\\" in text:
-        raise InvalidNotification(f"{shown} is not a url: it holds a blank, a backslash or a control character")
+    if _UNSENDABLE.search(text) or " " in text or "\\" in text:
+        raise InvalidNotification(
+            f"{shown} is not a url: it holds a blank, a backslash, a control character or an unpaired surrogate"
+        )
     try:
         parts = urlsplit(text)
         port = parts.port

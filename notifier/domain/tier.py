@@ -13,8 +13,8 @@ from notifier.errors import InvalidTier
 LONGEST = 49 * 86_400
 
 _UNITS = (("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-_SPELLED = re.compile(r"(?:\d{1,9}[wdhms])+")
-_PART = re.compile(r"(\d+)([wdhms])")
+_SPELLED = re.compile(r"(?:[0-9]{1,9}[wdhms])+")
+_PART = re.compile(r"([0-9]+)([wdhms])")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,15 +35,15 @@ class Tier:
         """
         spelled = text.strip()
         if not _SPELLED.fullmatch(spelled):
-            raise InvalidTier(f"{text!r} is not a tier: write a delay in whole seconds such as 5s, 1m30s, 2h or 1d")
+            raise InvalidTier(f"{text!r:.80} is not a tier: write a delay in whole seconds such as 5s, 1m30s, 2h or 1d")
         parts = _PART.findall(spelled)
         units = [unit for _, unit in parts]
         if len(set(units)) != len(units):
-            raise InvalidTier(f"{text!r} is not a tier: it names the same unit twice")
+            raise InvalidTier(f"{text!r:.80} is not a tier: it names the same unit twice")
         scale = dict(_UNITS)
         seconds = sum(int(number) * scale[unit] for number, unit in parts)
         if seconds > LONGEST:
-            raise InvalidTier(f"{text!r} is longer than the longest possible tier, 49d")
+            raise InvalidTier(f"{text!r:.80} is longer than the longest possible tier, 49d")
         return cls(seconds)
 
     @property

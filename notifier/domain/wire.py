@@ -14,9 +14,13 @@ from notifier.errors import InvalidLadder, InvalidNotification, UnreadableMessag
 VERSION = 1
 
 #: What the broker adds on the way. A copied x-death makes brokers up to 3.13 see a cycle and drop the message, a
-#: copied x-delay means "no delay", CC and BCC copy the message into other tiers (FACTS §1).
+#: copied x-delay means "no delay", CC and BCC copy the message into other tiers (FACTS §1). The two counts are quorum
+#: queues' own, of the delivery that just was.
 _BROKERS_OWN = ("x-death", "x-first-death", "x-last-death")
-_NEVER_COPIED = frozenset({"x-delay", "CC", "BCC", "x-delivery-count", "x-acquired-count", "x-exchange", "x-expires"})
+_NEVER_COPIED = frozenset({"x-delay", "CC", "BCC", "x-delivery-count", "x-acquired-count"})
+
+#: 3000-01-01. What lies beyond is no moment in milliseconds (nanoseconds, say).
+_MOST_MOMENT = 32_503_680_000_000
 
 _KNOWN = frozenset(
     [
@@ -52,10 +56,12 @@ def identity(message: Message) -> str | None:
 
     None: the message names none and must be stamped. Raises UnreadableMessage for a header that cannot be an id.
     """
-    if "notification" in message.headers:
-        stated = _text(message.headers, "notification")
-        if stated is None or not rules.is_id(stated):
-            raise UnreadableMessage(f"header 'notification' is {stated!r}; 1 to 128 of A-Z a-z 0-9 _ - are possible")
+    stated = _text(message.headers, "notification")
+    if stated is not None:
+        if not rules.is_id(stated):
+            raise UnreadableMessage(
+                f"header 'notification' is {stated!r:.80}; 1 to 128 of A-Z a-z 0-9 _ - are possible"
+            )
         return stated
     return fallback_id(message)
 
@@ -75,7 +81,7 @@ def stamped(message: Message, notification_id: str, message_id: str) -> Message:
 def portable(headers: Mapping[str, object]) -> dict[str, object]:
     """The headers without what the broker wrote on the way: what may stand in a republish."""
     return {
-        name: value
+        name: _writable(value)
         for name, value in headers.items()
         if name not in _NEVER_COPIED and not name.startswith(_BROKERS_OWN)
     }
@@ -155,11 +161,24 @@ def write(notification: Notification, message_id: str) -> Message:
     )
 
 
+def _writable(value: object) -> object:
+    """AMQP clients read a string that is not UTF-8 as bytes, and write bytes only as a byte array: so be it one."""
+    match value:
+        case bytes():
+            return bytearray(value)
+        case list():
+            return [_writable(part) for part in value]
+        case dict():
+            return {name: _writable(part) for name, part in value.items()}
+        case _:
+            return value
+
+
 def _text(headers: Mapping[str, object], name: str, *, lenient: bool = False) -> str | None:
     value = headers.get(name)
     if value is None:
         return None
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | bytearray):
         try:
             value = value.decode()
         except UnicodeDecodeError:
@@ -174,7 +193,7 @@ def _text(headers: Mapping[str, object], name: str, *, lenient: bool = False) ->
 
 
 def _integer(headers: Mapping[str, object], name: str, *, default: int, least: int = 0) -> int:
-    value = headers.get(name, default)
+    value = headers.get(name)
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
@@ -185,7 +204,7 @@ def _integer(headers: Mapping[str, object], name: str, *, default: int, least: i
 def _moment(headers: Mapping[str, object], name: str) -> int | None:
     """Unix milliseconds, or None: a moment that cannot be read costs the measurement, not the delivery."""
     value = headers.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_MOMENT else None
 
 
 def _content_type(stated: str | None) -> str:
