@@ -1,0 +1,165 @@
+"""The child's view of the master: played by this process against a master that is a bare channel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from notifier.errors import ChildFailed, PeerGone, RequestFailed
+from notifier.supervision.channel import Body, Channel
+from notifier.supervision.child import Parent
+
+SNAPSHOT: dict[str, Any] = {"boot": {"tea": "green"}, "drain": 25.0, "careful": 1, "deaths": {"k": 2}}
+
+
+class FakeMaster:
+    """Notes what the child says, answers HELLO with `snapshot` and the rest with nothing, after `before_answer`."""
+
+    def __init__(self) -> None:
+        self.snapshot: dict[str, Any] = SNAPSHOT
+        self.heard: asyncio.Queue[tuple[str, Body]] = asyncio.Queue()
+        self.before_answer: Callable[[], None] = lambda: None
+        self.channel: Channel
+
+    def noticed(self, name: str, body: Body) -> None:
+        self.heard.put_nowait((name, body))
+
+    def asked(self, name: str, body: Body) -> Body:
+        self.heard.put_nowait((name, body))
+        self.before_answer()
+        return self.snapshot if name == "hello" else {}
+
+    def link_ended(self, reason: str, *, broken: bool) -> None:
+        self.heard.put_nowait(("end", {"broken": broken}))
+
+
+class Family:
+    def __init__(self, master: FakeMaster, fd: int) -> None:
+        self.master = master
+        self.fd = fd
+
+    async def join(self) -> Parent:
+        parent = await Parent.join(self.fd, "toy:1", 7, own_process=False)
+        assert (await self.master.heard.get())[0] == "hello"
+        return parent
+
+
+@pytest.fixture
+async def family() -> AsyncIterator[Family]:
+    ours, theirs = socket.socketpair()
+    master = FakeMaster()
+    master.channel = await Channel.open(ours, master)
+    yield Family(master, theirs.detach())
+    await master.channel.close()
+
+
+async def test_joining_says_who_it_is_and_takes_the_snapshot(family: Family) -> None:
+    parent = await Parent.join(family.fd, "toy:1", 7, own_process=False)
+    hello = {"protocol": 1, "slot": "toy:1", "epoch": 7, "pid": os.getpid()}
+    assert await family.master.heard.get() == ("hello", hello)
+    assert (dict(parent.boot), parent.careful, dict(parent.deaths)) == ({"tea": "green"}, 1, {"k": 2})
+    assert not os.get_inheritable(family.fd)
+    await parent.close()
+
+
+@pytest.mark.parametrize("snapshot", [{}, {**SNAPSHOT, "careful": "very"}, {**SNAPSHOT, "boot": None}])
+async def test_a_snapshot_that_makes_no_sense_is_refused(family: Family, snapshot: dict[str, Any]) -> None:
+    family.master.snapshot = snapshot
+    with pytest.raises(ChildFailed, match="cannot be understood"):
+        await Parent.join(family.fd, "toy:1", 7, own_process=False)
+
+
+async def test_joining_a_master_that_is_gone_fails_at_once(family: Family) -> None:
+    await family.master.channel.close()
+    with pytest.raises(PeerGone):
+        await Parent.join(family.fd, "toy:1", 7, own_process=False)
+
+
+async def test_what_the_child_says_reaches_the_master_in_order(family: Family) -> None:
+    parent = await family.join()
+    await parent.progress("waiting for the kettle")
+    await parent.ready()
+    await parent.claim(["a", "b"])
+    await parent.calm()
+    await parent.refuse(78, "no tea")
+    await parent.close()
+    assert [await family.master.heard.get() for _ in range(6)] == [
+        ("progress", {"sentence": "waiting for the kettle"}),
+        ("ready", {}),
+        ("claim", {"keys": ["a", "b"]}),
+        ("calm", {}),
+        ("refuse", {"code": 78, "message": "no tea"}),
+        ("end", {"broken": False}),
+    ]
+
+
+async def test_a_claim_returns_only_after_the_master_has_it(family: Family) -> None:
+    parent = await family.join()
+    await parent.claim(["a"])
+    assert family.master.heard.get_nowait() == ("claim", {"keys": ["a"]})  # already there, without waiting
+    await parent.close()
+
+
+async def test_a_claim_the_master_refuses_raises(family: Family) -> None:
+    parent = await family.join()
+
+    def refuse() -> None:
+        raise ChildFailed("not now")
+
+    family.master.before_answer = refuse
+    with pytest.raises(RequestFailed, match="not now"):
+        await parent.claim(["a"])
+    await parent.close()
+
+
+async def test_a_key_too_long_to_be_remembered_is_not_claimed(family: Family) -> None:
+    parent = await family.join()
+    with pytest.raises(ValueError, match="at most 256 characters"):
+        await parent.claim(["x" * 257])
+    await parent.close()
+
+
+@pytest.mark.parametrize(("word", "quick"), [("drain", False), ("quick", True)])
+async def test_the_masters_words_set_the_events(family: Family, word: str, quick: bool) -> None:
+    parent = await family.join()
+    assert not parent.draining.is_set()
+    family.master.channel.tell(word)
+    async with asyncio.timeout(5):
+        await parent.draining.wait()
+    assert parent.quick.is_set() is quick
+    await parent.close()
+
+
+async def test_a_master_that_goes_means_drain_and_fails_what_waits_for_it(family: Family) -> None:
+    parent = await family.join()
+    family.master.before_answer = lambda: family.master.channel._writer.transport.abort()
+    async with asyncio.timeout(5):
+        with pytest.raises(PeerGone):
+            await parent.claim(["a"])
+        await parent.draining.wait()
+    assert not parent.quick.is_set()
+    with pytest.raises(PeerGone):
+        await parent.calm()
+    await parent.ready()  # nobody hears it, and draining says so already
+    await parent.refuse(78, "nobody hears this either")
+    await parent.close()
+
+
+async def test_an_unknown_word_of_the_master_ends_the_link_which_means_drain(family: Family) -> None:
+    parent = await family.join()
+    family.master.channel.tell("sing")
+    async with asyncio.timeout(5):
+        await parent.draining.wait()
+    await parent.close()
+
+
+async def test_closing_twice_is_fine_and_sets_draining(family: Family) -> None:
+    parent = await family.join()
+    await parent.close()
+    await parent.close()
+    assert parent.draining.is_set()
