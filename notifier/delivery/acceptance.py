@@ -21,8 +21,12 @@ from notifier.domain.notification import (
     fresh_id,
     is_traceparent,
 )
+from notifier.domain.tier import Tier
 from notifier.errors import InvalidNotification
 from notifier.settings import Settings
+
+#: Bytes of payloads whose `accepted` fact is still on its way; a producer that is faster waits for the ledger queue.
+_MOST_UNTOLD = 16 * 1024 * 1024
 
 
 def compose(
@@ -81,6 +85,8 @@ class Entrance:
         self._recorder = recorder
         self._clock = clock
         self._telling: set[asyncio.Task[None]] = set()
+        self._untold = 0
+        self._told = asyncio.Event()
 
     async def accept(self, notification: Notification) -> Notification:
         """Return once it is accepted: the broker confirmed it. The result carries its moments.
@@ -89,16 +95,30 @@ class Entrance:
         the same id, when the first call was cut off before its confirm arrived.
         """
         assert notification.ladder is not None
+        while self._untold > _MOST_UNTOLD:
+            self._told.clear()
+            await self._told.wait()
         tier = notification.ladder[notification.step]
         now_ms = int(self._clock() * 1000)
         waiting = replace(notification, enqueued_at=now_ms, due_at=now_ms + tier.milliseconds)
         await self._publisher.publish_by(self._topology.way(tier), wire.write(waiting, fresh_message_id()))
-        telling = asyncio.create_task(self._recorder.record(fact.accepted(waiting, tier, now_ms)))
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        self._tell(waiting, tier, now_ms)
         return waiting
 
     async def flush(self) -> None:
         """Return when all `accepted` facts are confirmed."""
         while self._telling:
             await asyncio.wait(self._telling)
+
+    def _tell(self, notification: Notification, tier: Tier, now_ms: int) -> None:
+        size = len(notification.payload) + 1024  # and its headers
+
+        def told(telling: asyncio.Task[None]) -> None:
+            self._telling.discard(telling)
+            self._untold -= size
+            self._told.set()
+
+        telling = asyncio.create_task(self._recorder.record(fact.accepted(notification, tier, now_ms)))
+        self._telling.add(telling)
+        self._untold += size
+        telling.add_done_callback(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from notifier.broker.publisher import Publisher, fresh_message_id
 from notifier.broker.topology import Topology, Way
@@ -10,8 +11,9 @@ from notifier.domain import fact
 from notifier.domain.fact import Fact
 from notifier.domain.wire import Message
 
-#: Facts in one message. With payloads of 256 KiB each a message stays within tens of MiB.
-_MOST = 200
+#: Bytes of facts in one message: some thousand small ones, or a few that carry large payloads. A producer in full
+#: flow has hundreds of publishes between one commit and the next, and RabbitMQ 4 takes no message beyond 16 MiB.
+_MOST_BYTES = 1_048_576
 
 
 class Recorder:
@@ -20,13 +22,13 @@ class Recorder:
     def __init__(self, publisher: Publisher, topology: Topology) -> None:
         self._publisher = publisher
         self._way = Way("", topology.ledger)
-        self._gathered: list[tuple[tuple[Fact, ...], asyncio.Future[None]]] = []
+        self._gathered: deque[tuple[bytes, asyncio.Future[None]]] = deque()
         self._commits: asyncio.Task[None] | None = None
 
     async def record(self, *facts: Fact) -> None:
         """Return once the broker confirmed all of them. Repeats until then."""
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._gathered.append((facts, confirmed))
+        self._gathered.append((fact.encode(facts), confirmed))
         if self._commits is None or self._commits.done():
             self._commits = asyncio.create_task(self._commit_all(), name="facts")
         await confirmed
@@ -39,7 +41,7 @@ class Recorder:
 
     async def _commit_all(self) -> None:
         while self._gathered:
-            batch, self._gathered = self._gathered[:_MOST], self._gathered[_MOST:]
+            batch = self._next_batch()
             try:
                 await self._publisher.insist_by(self._way, self._message(batch))
             except BaseException:
@@ -50,10 +52,18 @@ class Recorder:
                 if not confirmed.done():
                     confirmed.set_result(None)
 
+    def _next_batch(self) -> list[tuple[bytes, asyncio.Future[None]]]:
+        """At least one; as many as fit."""
+        batch = [self._gathered.popleft()]
+        size = len(batch[0][0])
+        while self._gathered and (size := size + len(self._gathered[0][0])) <= _MOST_BYTES:
+            batch.append(self._gathered.popleft())
+        return batch
+
     @staticmethod
-    def _message(batch: list[tuple[tuple[Fact, ...], asyncio.Future[None]]]) -> Message:
+    def _message(batch: list[tuple[bytes, asyncio.Future[None]]]) -> Message:
         return Message(
-            body=fact.encode(each for facts, _ in batch for each in facts),
+            body=b"[%s]" % b",".join(facts.removeprefix(b"[").removesuffix(b"]") for facts, _ in batch),
             headers={"v": fact.VERSION},
             content_type="application/json",
             message_id=fresh_message_id(),
