@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from notifier.errors import InvalidInput
 
-_FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_FIELD = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
 class RuleKind(StrEnum):
