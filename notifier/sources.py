@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -35,10 +35,22 @@ Kind = Literal["file", "environment", "flag"]
 
 
 class Origin(NamedTuple):
-    """Where a value came from. written: how the setting is spelled there, for errors and `notifier config`."""
+    """Where a value came from. name: the setting, dotted. place: the variable or the file's path; empty for a flag."""
 
     kind: Kind
-    written: str
+    name: str
+    place: str
+
+    @property
+    def written(self) -> str:
+        """The setting as it is called there, for errors."""
+        match self.kind:
+            case "environment":
+                return self.place
+            case "file":
+                return f"{self.name} in {self.place}"
+            case "flag":
+                return f"setting {self.name}"
 
 
 def traced(
@@ -46,7 +58,7 @@ def traced(
     *,
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
-) -> tuple[Settings, Mapping[str, Origin]]:
+) -> tuple[Settings, dict[str, Origin]]:
     """As `settings.load`, and where each value came from, by its dotted name; a name not in there has its default."""
     environment = os.environ if environment is None else environment
     asked_for = file or environment.get(FILE_VARIABLE)
@@ -54,12 +66,11 @@ def traced(
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     unknown: list[str] = []
-    for kind, given in _sources(path, bool(asked_for), environment, overrides or {}):  # a later one wins
-        written = {name: Origin(kind, _spelled(name, kind, path)) for name in given}
-        unknown += [_name_it(name, written[name]) for name in given if not is_known(name)]
+    for kind, place, given in _sources(path, bool(asked_for), environment, overrides or {}):  # a later one wins
+        unknown += [_name_it(Origin(kind, name, place(name))) for name in given if not is_known(name)]
         present = {name: value for name, value in given.items() if value not in (None, "")}
         values |= present
-        origins |= {name: written[name] for name in present}
+        origins |= {name: Origin(kind, name, place(name)) for name in present}
     if unknown:
         raise ConfigurationError("\n".join(unknown))
     try:
@@ -69,7 +80,7 @@ def traced(
 
 
 @cache
-def known() -> Mapping[str, str]:
+def known() -> dict[str, str]:
     """What every setting means, by its dotted name. `[ladders]` is not among them: its names are the user's."""
     described: dict[str, str] = {}
     for name, field in Settings.model_fields.items():
@@ -87,14 +98,11 @@ def is_known(name: str) -> bool:
 
 def _sources(
     path: Path, required: bool, environment: Mapping[str, str], overrides: Mapping[str, Any]
-) -> Iterator[tuple[Kind, Mapping[str, Any]]]:
-    yield "file", _flat(_read(path, required=required))
+) -> Iterator[tuple[Kind, Callable[[str], str], Mapping[str, Any]]]:
+    yield "file", lambda _: str(path), _flat(_read(path, required=required))
     variables = [name for name in environment if name.startswith(PREFIX) and name != FILE_VARIABLE]
-    yield (
-        "environment",
-        {name.removeprefix(PREFIX).lower().replace("__", ".", 1): environment[name] for name in variables},
-    )
-    yield "flag", _flat(overrides)
+    yield "environment", _variable, {_setting(name): environment[name] for name in variables}
+    yield "flag", lambda _: "", _flat(overrides)
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:
@@ -128,25 +136,21 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _spelled(name: str, kind: Kind, path: Path) -> str:
-    match kind:
-        case "environment":
-            return PREFIX + name.replace(".", "__").upper()
-        case "file":
-            return f"{name} in {path}"
-        case _:
-            return f"setting {name}"
+def _variable(setting: str) -> str:
+    return PREFIX + setting.replace(".", "__").upper()
 
 
-def _name_it(name: str, origin: Origin) -> str:
-    def as_there(other: str) -> str:
-        return _spelled(other, origin.kind, Path()) if origin.kind == "environment" else other
+def _setting(variable: str) -> str:
+    return variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
 
-    inside = [other for other in (*known(), f"{LADDERS}.NAME") if other.startswith(f"{name}.")]
-    sections = {other.partition(".")[0] for other in known() if "." in other} | {LADDERS}
-    close = difflib.get_close_matches(name, [*known(), *sorted(sections)], n=1)
+
+def _name_it(origin: Origin) -> str:
+    as_there = _variable if origin.kind == "environment" else str
+    sections = {name.partition(".")[0] for name in known() if "." in name} | {LADDERS}
+    inside = [name for name in (*known(), f"{LADDERS}.NAME") if name.startswith(f"{origin.name}.")]
+    close = difflib.get_close_matches(origin.name, [*known(), *sorted(sections)], n=1)
     if inside:
-        hint = f"that is a section, holding {', '.join(as_there(other) for other in inside)}"
+        hint = f"that is a section, holding {', '.join(as_there(name) for name in inside)}"
     elif close:
         hint = f"did you mean {as_there(close[0])}?"
     else:

@@ -49,7 +49,7 @@ class Tier:
     @property
     def name(self) -> str:
         """Canonical: whole seconds, largest unit first, no zero parts (`90s` → `1m30s`, `60s` → `1m`)."""
-        return _name(self.seconds)
+        return spelled(self.seconds)
 
     @property
     def milliseconds(self) -> int:
@@ -61,7 +61,8 @@ class Tier:
 
 
 @lru_cache(maxsize=1024)  # asked for several times per notification, for the few tiers there are
-def _name(seconds: int) -> str:
+def spelled(seconds: int) -> str:
+    """Whole seconds written canonically, as a tier's name is; of any length."""
     if seconds == 0:
         return "0s"
     rest, parts = seconds, []
