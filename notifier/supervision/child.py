@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from notifier import logs
-from notifier.errors import BadFrame, ChildFailed, PeerGone
+from notifier.errors import BadFrame, ChildFailed
 from notifier.supervision.channel import Body, Channel
 from notifier.supervision.suspects import KEY_LIMIT
 
@@ -86,12 +86,14 @@ class Parent:
         return parent
 
     async def ready(self) -> None:
-        """This process does its work now."""
-        self._tell("ready")
+        """This process does its work now. Returns when the master has it; if that is gone, draining says so."""
+        with contextlib.suppress(ChildFailed):
+            await self._channel.ask("ready", timeout=PATIENCE)
 
     async def progress(self, sentence: str) -> None:
         """Starting takes longer, for a reason a person can read; gives this process more time to become ready."""
-        self._tell("progress", {"sentence": sentence})
+        with contextlib.suppress(ChildFailed):
+            self._channel.tell("progress", {"sentence": sentence})
 
     async def claim(self, keys: Sequence[str]) -> None:
         """This process works on `keys` now and on nothing else; replaces the previous claim.
@@ -173,10 +175,6 @@ class Parent:
                 self.boot, self.careful, self.deaths, self._drain_seconds = boot, careful, deaths, drain
             case _:
                 raise BadFrame(f"the master's snapshot holds {sorted(snapshot)} and cannot be understood")
-
-    def _tell(self, name: str, body: Body | None = None) -> None:
-        with contextlib.suppress(PeerGone):  # draining is set then, which says the same
-            self._channel.tell(name, body)
 
     async def _end_without_master(self) -> None:
         """Keep the deadlines that the master would have kept."""

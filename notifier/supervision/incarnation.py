@@ -137,14 +137,11 @@ class Incarnation:
 
     def noticed(self, name: str, body: Body) -> None:
         """Called by the channel: the child told something."""
-        now = asyncio.get_running_loop().time()
         match name, body:
             case _ if not self.joined:
                 raise BadFrame(f"its first word was {name!r} instead of a HELLO")
-            case "ready", _:
-                self.ready_at = self.ready_at or now
             case "progress", {"sentence": str(sentence)}:
-                self.progressed_at, self.sentence = now, sentence
+                self.progressed_at, self.sentence = asyncio.get_running_loop().time(), sentence
             case _:
                 raise BadFrame(f"it told {name!r}, which the master does not know")
         self._wake()
@@ -156,6 +153,9 @@ class Incarnation:
                 return self._join(body)
             case _ if not self.joined:
                 raise BadFrame(f"its first word was {name!r} instead of a HELLO")
+            case "ready", _:
+                self.ready_at = self.ready_at or asyncio.get_running_loop().time()
+                self._wake()
             case "claim", {"keys": list(keys)} if all(isinstance(key, str) for key in keys):
                 self._suspects.claim(keys)
             case "calm", _:

@@ -66,6 +66,11 @@ async def exits_later(code: str) -> int:
     die()
 
 
+async def refuses_later(code: str, message: str) -> int:
+    """Was ready once; from then on it refuses to start."""
+    return await (refuses(code, message) if options.epoch > 1 else dies_until("1"))
+
+
 async def refuses(code: str, message: str) -> int:
     """Joins, tells the master that it cannot start, ends with the code."""
     parent = await joined()
@@ -181,7 +186,6 @@ async def stuck(seconds: str) -> int:
     child.STUCK = float(seconds)
     parent = await joined()
     await parent.ready()
-    await asyncio.sleep(0.1)  # the frame has to leave before nothing moves any more
     time.sleep(3600)  # noqa: ASYNC251 - being stuck is what this toy is for
     return 0
 
@@ -223,22 +227,22 @@ def raw() -> socket.socket:
     pipe = socket.socket(fileno=options.fd)
     hello = {"protocol": 1, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
     pipe.sendall(frames.encode({"ask": "hello", "id": 1, "body": hello}))
-    pipe.sendall(frames.encode({"tell": "ready", "body": {}}))
+    pipe.sendall(frames.encode({"ask": "ready", "id": 2, "body": {}}))
     return pipe
 
 
 async def deaf() -> int:
     """Ready, never reads its pipe, ignores SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raw()
-    await asyncio.Event().wait()
+    with raw():
+        await asyncio.Event().wait()
     return 0
 
 
 async def floods() -> int:
     """Asks without end and reads no answer."""
     pipe = raw()
-    request = frames.encode({"ask": "claim", "id": 2, "body": {"keys": ["k" * 100]}})
+    request = frames.encode({"ask": "claim", "id": 3, "body": {"keys": ["k" * 100]}})
     while True:
         pipe.sendall(request)
 
@@ -251,7 +255,7 @@ async def sends(what: str) -> int:
     said = {
         "garbage": struct.pack(">I", 5) + b"hello",
         "oversize": struct.pack(">I", frames.LIMIT + 1),
-        "ready-first": frames.encode({"tell": "ready", "body": {}}),
+        "ready-first": frames.encode({"ask": "ready", "id": 1, "body": {}}),
         "claim-first": frames.encode({"ask": "claim", "id": 1, "body": {"keys": []}}),
         "unknown-word": frames.encode({"ask": "hello", "id": 1, "body": hello})
         + frames.encode({"tell": "sing", "body": {}}),
@@ -267,7 +271,7 @@ async def sends(what: str) -> int:
 BEHAVIOURS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
     behaviour.__name__.replace("_", "-"): behaviour
     for behaviour in (
-        good, dies_until, exits, exits_later, refuses, refuses_and_stays, never_ready, never_joins,
+        good, dies_until, exits, exits_later, refuses_later, refuses, refuses_and_stays, never_ready, never_joins,
         never_joins_nor_goes, progresses, stays, hurries, claims, calms, closes_its_pipe, stuck, orphan, talks,
         leaves_a_program_behind, deaf, floods, sends,
     )
