@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from notifier.broker import container
 from notifier.broker.cleanup import delete_namespace
 from notifier.broker.node import PrivateNode
-from notifier.settings import PREFIX, load, without_password
+from notifier.settings import load, without_password
 
-_VARIABLE = f"{PREFIX}AMQP_URL"
+_VARIABLE = "NOTIFIER_AMQP_URL"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ async def _play(once: bool, as_json: bool, receiver: str | None, log: Path | Non
     console = Console(stderr=as_json, highlight=False)
 
     def tell(sentence: str) -> None:
-        console.print(sentence, style="dim", markup=False)
+        console.print(sentence, style="dim", markup=False, soft_wrap=True)
 
     async with open_playground(tell, receiver, log) as playground:
         playground.on_line = lambda line: _tell_line(line, console)
@@ -67,6 +67,8 @@ async def _play(once: bool, as_json: bool, receiver: str | None, log: Path | Non
         await playground.stop()
         if as_json:
             sys.stdout.write(json.dumps(playground.report(), indent=2) + "\n")
+        elif once:
+            tell(_summary(playground))
         return 1 if playground.agrees() is False else playground.code or 0
 
 
@@ -74,13 +76,28 @@ async def _watch(playground: Playground, console: Console, once: bool) -> None:
     """Show the climb until the samples are settled (once) or the service ends."""
     until = playground.settled if once else playground.ended
     if not console.is_terminal:
-        playground.on_attempt = lambda climb, attempt: console.print(plain_line(climb, attempt), markup=False)
+        playground.on_attempt = lambda climb, attempt: console.print(
+            plain_line(climb, attempt), markup=False, soft_wrap=True
+        )
         await until()
         return
     rungs = [tier.name for tier in playground.settings.default_ladder]
     view = LadderView(_headline(playground), rungs, playground.climbs, _hints(playground, once))
     with Live(view, console=console, refresh_per_second=8):
         await until()
+
+
+def _summary(playground: Playground) -> str:
+    attempts = sum(len(climb.attempts) for climb in playground.climbs)
+    late = [attempt.late_ms for climb in playground.climbs for attempt in climb.attempts if attempt.late_ms is not None]
+    latest = f", none before its due moment, at most {max(late):.0f} ms after" if late else ""
+    match playground.agrees():
+        case None:
+            return f"{attempts} attempts{latest}."
+        case True:
+            return f"{attempts} attempts{latest}; the merchants received exactly those."
+        case False:
+            return f"{attempts} attempts{latest}; the merchants' own record DIFFERS: see --json."
 
 
 def _headline(playground: Playground) -> str:
@@ -108,9 +125,11 @@ def _tell_line(line: str, console: Console) -> None:
     try:
         event = json.loads(line)
     except ValueError:
-        console.print(line, style="yellow", markup=False)
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
         return
     if event.get("level") in ("warning", "error"):
         fields = {name: value for name, value in event.items() if name not in ("ts", "level", "process", "event")}
         said = " ".join(f"{name}={value}" for name, value in fields.items())
-        console.print(f"{event.get('process')}: {event.get('event')} {said}", style="yellow", markup=False)
+        console.print(
+            f"{event.get('process')}: {event.get('event')} {said}", style="yellow", markup=False, soft_wrap=True
+        )

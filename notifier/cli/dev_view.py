@@ -59,7 +59,7 @@ def plain_line(climb: Climb, attempt: Attempt) -> str:
     late = "" if attempt.late_ms is None else f", {attempt.late_ms:.0f} ms late"
     return (
         f"{attempt.started}  {climb.merchant:<8} attempt {attempt.number} after {attempt.tier:<4} "
-        f"{_answer(attempt):<10} {attempt.decision}{late}"
+        f"{_answer(attempt):<8} {attempt.decision}{late}"
     )
 
 

@@ -185,7 +185,7 @@ class Playground:
             tier=event["tier"],
             due=event.get("due"),
             started=event.get("started"),
-            late_ms=event.get("late_ms"),
+            late_ms=None if event.get("late_ms") is None else round(event["late_ms"], 1),
             status=event.get("status"),
             error=event.get("error"),
             decision=event["decision"],
