@@ -8,7 +8,7 @@ import re
 from aiormq.channel import Channel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelPreconditionFailed
 
-from notifier.broker.topology import Topology
+from notifier.broker.topology import Exchange, Queue, Topology
 from notifier.errors import BrokerError, DelayMechanismMissing, NotifierError, TopologyConflict
 
 #: A declare waits without bound on a dead link (FACTS §2); a quorum queue elects its leader in well under this.
@@ -35,20 +35,27 @@ async def declare(channel: Channel, topology: Topology) -> None:
             f"the broker did not answer within {_PATIENCE:.0f} s while its queues were declared"
         ) from None
     except ChannelPreconditionFailed as error:
-        raise _explained(error, topology) from None
+        raise explained(error, topology) from None
     except (AMQPError, ChannelInvalidStateError) as error:
         if "exchange type" in str(error):
             raise _missing_plugin() from None
         raise
 
 
+async def declare_one(channel: Channel, wanted: Exchange | Queue) -> None:
+    """Declare one object. Raises what aiormq raises; the channel is closed then."""
+    match wanted:
+        case Exchange(name, kind, arguments):
+            await channel.exchange_declare(name, exchange_type=kind, durable=True, arguments=dict(arguments))
+        case Queue(name, arguments):
+            await channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+
+
 async def _declare(channel: Channel, topology: Topology) -> None:
     for exchange in topology.exchanges:
-        await channel.exchange_declare(
-            exchange.name, exchange_type=exchange.kind, durable=True, arguments=dict(exchange.arguments)
-        )
+        await declare_one(channel, exchange)
     for queue in topology.queues:
-        await channel.queue_declare(queue.name, durable=True, arguments={"x-queue-type": "quorum", **queue.arguments})
+        await declare_one(channel, queue)
     for binding in topology.bindings:
         if binding.to_exchange:
             await channel.exchange_bind(
@@ -58,7 +65,8 @@ async def _declare(channel: Channel, topology: Topology) -> None:
             await channel.queue_bind(binding.destination, binding.source, routing_key=binding.routing_key)
 
 
-def _explained(error: ChannelPreconditionFailed, topology: Topology) -> NotifierError:
+def explained(error: ChannelPreconditionFailed, topology: Topology) -> NotifierError:
+    """The broker's refusal of a declare, as an error that names object, argument, both values and the remedy."""
     said = str(error.args[0]) if error.args else str(error)
     if "exchange type" in said:
         return _missing_plugin()

@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
+from notifier.broker import declare
 from notifier.broker.connection import LOST, open_once
+from notifier.broker.topology import Exchange, Queue, Topology
 from notifier.errors import BrokerError
 
 #: Seconds for one answer. A quorum queue without a majority does not answer at all.
@@ -37,19 +39,50 @@ class Look:
 
     async def queue(self, name: str) -> QueueState | None:
         """The queue as it is now; None when it does not exist. Raises BrokerError when the broker does not tell."""
+        try:
+            async with self._asking(f"queue {name}") as channel:
+                found = await channel.queue_declare(name, passive=True, durable=True)
+        except ChannelNotFoundEntity:
+            return None
+        return QueueState(ready=found.message_count or 0, consumers=found.consumer_count or 0)
+
+    async def exchange(self, name: str) -> bool:
+        """Whether the exchange exists. Raises BrokerError when the broker does not tell."""
+        try:
+            async with self._asking(f"exchange {name}") as channel:
+                await channel.exchange_declare(name, passive=True)
+        except ChannelNotFoundEntity:
+            return False
+        return True
+
+    async def difference(self, wanted: Queue | Exchange, topology: Topology) -> str | None:
+        """How an object that exists differs from what notifier would declare; None when it does not.
+
+        A passive declare compares nothing, so this is a real one: of something that exists it changes nothing. Only
+        if somebody deletes it in the millisecond since it was seen it would be made, as `notifier run` would make it.
+        """
+        try:
+            async with self._asking(wanted.name) as channel:
+                await declare.declare_one(channel, wanted)
+        except ChannelPreconditionFailed as error:
+            return str(declare.explained(error, topology))
+        return None
+
+    @asynccontextmanager
+    async def _asking(self, what: str) -> AsyncIterator[Channel]:
+        """A throw-away channel for one question; refusals that answer it pass, what is no answer is BrokerError."""
         async with self.channel() as channel:
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    found = await channel.queue_declare(name, passive=True, durable=True)
-            except ChannelNotFoundEntity:
-                return None
+                    yield channel
+            except (ChannelNotFoundEntity, ChannelPreconditionFailed):
+                raise
+            except ChannelAccessRefused:
+                raise BrokerError(f"the user in NOTIFIER_AMQP_URL may not look at {what}") from None
             except TimeoutError:
-                raise BrokerError(
-                    f"the broker did not tell about queue {name} within {_PATIENCE:.0f} s: has it a leader?"
-                ) from None
+                raise BrokerError(f"no answer about {what} within {_PATIENCE:.0f} s: has it a leader?") from None
             except LOST as error:
-                raise BrokerError(f"the broker did not tell about queue {name}: {error}") from None
-        return QueueState(ready=found.message_count or 0, consumers=found.consumer_count or 0)
+                raise BrokerError(f"the broker did not tell about {what}: {error}") from None
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel]:
