@@ -31,7 +31,9 @@ _SIGNATURE = "webhook-signature"
 _USER_AGENT = f"notifier/{__version__}"
 #: Larger payloads are handed to aiohttp as a stream: it warns that one large write may hold up the loop.
 _AT_ONCE = 1_048_576
-_REMEDIES = {3: ": redirects are not followed, give the final url"}
+_REDIRECTS = (301, 302, 303, 307, 308)
+#: Characters of an answer that are shown where it is not the expected one.
+_SHOWN = 40
 
 #: No class when acknowledged; and one line for people.
 Judgement = tuple[ErrorClass | None, str]
@@ -184,11 +186,13 @@ def judge(exchange: Exchange, rule: AckRule) -> Judgement:
     status = exchange.status
     assert status is not None
     if not 200 <= status <= 299:
-        return ErrorClass.STATUS, f"answered {_named(status)}{_REMEDIES.get(status // 100, '')}"
+        remedy = ": redirects are not followed, give the final url" if status in _REDIRECTS else ""
+        return ErrorClass.STATUS, f"answered {_named(status)}{remedy}"
     if exchange.cut and rule.kind is not RuleKind.HTTP:  # what is missing could make it another answer
         return ErrorClass.WRONG_ANSWER, f"answered {status} with more than the {len(exchange.body)} bytes that are read"
     if not rule.met_by(status, bytes(exchange.body)):
-        return ErrorClass.WRONG_ANSWER, f"answered {status}, but {bytes(exchange.body[:40])!r} does not meet {rule}"
+        start = exchange.body.decode("utf-8", "replace")[:_SHOWN]
+        return ErrorClass.WRONG_ANSWER, f"answered {status}, but {start!r} does not meet {rule}"
     return None, f"answered {status}"
 
 

@@ -14,7 +14,7 @@ from notifier.domain.outcome import ErrorClass
 from notifier.errors import EgressRefused
 from notifier.settings import Egress
 from notifier.webhook.exchange import Exchange
-from notifier.webhook.wire import HeadTooLarge
+from notifier.webhook.wire import AnswerTooLarge
 
 _NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 _OWN_FAULT = (errno.EMFILE, errno.ENFILE)
@@ -44,7 +44,7 @@ def explain(error: Exception, url: str, exchange: Exchange, egress: Egress) -> F
             return ErrorClass.DNS, _line(f"{host} has no address: {reason}")
         case aiohttp.ClientConnectorError():
             return _not_connected(error.os_error, url, host, exchange)
-        case HeadTooLarge():
+        case AnswerTooLarge():
             return ErrorClass.TOO_LARGE, str(error)
         case aiohttp.ClientResponseError() | HttpProcessingError():
             return _not_http(error.message)
@@ -88,8 +88,9 @@ def _not_connected(error: OSError, url: str, host: str, exchange: Exchange) -> F
 
 def _not_http(message: str) -> Failure:
     if message.startswith(_OVER_BOUND):
-        return ErrorClass.TOO_LARGE, _line(f"the head of the answer is too large: {message}")
-    return ErrorClass.WRONG_ANSWER, _line(f"the answer is not HTTP/1.1: {message}")
+        said, _, _ = message.partition(" when reading")  # what was read follows, a line of up to 8 KiB
+        return ErrorClass.TOO_LARGE, f"the head of the answer is too large: {_lowered(said)}"
+    return ErrorClass.WRONG_ANSWER, _line(f"the answer is not HTTP/1.1: {_lowered(message).rstrip(' ^')}")
 
 
 def _broken(error: Exception, host: str, exchange: Exchange) -> Failure:
@@ -118,6 +119,10 @@ def _tls_fault(error: OSError) -> str:
 
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else "the connection was lost"
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _line(text: str) -> str:

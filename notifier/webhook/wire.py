@@ -11,17 +11,20 @@ from notifier.webhook.address import spelled
 
 #: Bytes of an answer before its body may begin, informational answers (1xx) included.
 MOST_HEAD = 32_768
+#: Bytes of a whole answer. Its body is read up to a smaller bound anyway; this one is for what surrounds a body, and
+#: leaves room for the largest `answer_limit` in chunks of a byte each.
+MOST_ANSWER = 8 * 1_048_576
 
 
-class HeadTooLarge(aiohttp.ClientError):
-    """The head of an answer, with all informational answers before it, is over MOST_HEAD bytes."""
+class AnswerTooLarge(aiohttp.ClientError):
+    """The head of an answer, or its framing, is over the bound."""
 
 
 class Wire(ResponseHandler):
-    """One connection. Adds to aiohttp's: who the peer is, how often it was used, and a bound on the head.
+    """One connection. Adds to aiohttp's: who the peer is, how often it was used, and bounds on what comes in.
 
-    aiohttp bounds each header, but reads informational answers without end: a merchant that sends them endlessly
-    would keep a processor busy until the attempt's timeout.
+    aiohttp bounds each header, but reads informational answers and the extensions of a chunk without end: a merchant
+    that sends them endlessly would keep a processor busy until the attempt's timeout.
     """
 
     def __init__(self, loop: Any) -> None:
@@ -44,12 +47,11 @@ class Wire(ResponseHandler):
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; then, while no final head is there, see that it stays within its bound."""
+        """Parse; then see that the answer stays within its bounds."""
         self.received += len(data)
         super().data_received(data)
-        if self._in_head and self.received > MOST_HEAD and self.exception() is None:
-            self.set_exception(HeadTooLarge(f"the head of the answer is over {MOST_HEAD} bytes"))
-            self.abort_quietly()
+        if self.received > MOST_HEAD and (self._in_head or self.received > MOST_ANSWER):
+            self._refuse()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """A head was parsed; 101 is final, the other 1xx are not."""
@@ -65,7 +67,9 @@ class Wire(ResponseHandler):
         if payload is not None and payload.exception() is None and not payload.is_eof():
             payload.set_exception(exc, *cause)
 
-    def abort_quietly(self) -> None:
-        """Close at once, without what waits to be written; the exception that was set stays."""
+    def _refuse(self) -> None:
+        if self.exception() is None:
+            part, most = ("head", MOST_HEAD) if self._in_head else ("framing", MOST_ANSWER)
+            self.set_exception(AnswerTooLarge(f"the {part} of the answer is over {most} bytes"))
         if self.transport is not None:
             self.transport.abort()

@@ -1,0 +1,255 @@
+"""The guard at work in the client: whatever a url says, nothing that is not let through is dialled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from raw_merchant import Names, a_merchant, a_notification, a_webhook
+
+from notifier.domain.outcome import ErrorClass
+from notifier.simulator import Simulator
+from notifier.webhook.names import MOST_ADDRESSES, MOST_LOOKUPS, SystemNames
+
+REMEDY = ": allow it with NOTIFIER_EGRESS__ALLOW"
+
+#: How urls can spell the loopback, and what comes of each without any permission. The C library reads all the IPv4
+#: ones as 127.0.0.1; so aiohttp refuses those that look like a number, and the rest are looked up as names.
+SPELLINGS = [
+    ("127.0.0.1", "the guard refused 127.0.0.1 (loopback)" + REMEDY),
+    ("127.8.8.8", "the guard refused 127.8.8.8 (loopback)" + REMEDY),
+    ("0.0.0.0", "the guard refused 0.0.0.0 (unspecified)" + REMEDY),
+    ("127.1", "the guard refused 127.1: it is not a canonical IPv4 address"),
+    ("127.0.1", "the guard refused 127.0.1: it is not a canonical IPv4 address"),
+    ("2130706433", "the guard refused 2130706433: it is not a canonical IPv4 address"),
+    ("017700000001", "the guard refused 017700000001: it is not a canonical IPv4 address"),
+    ("0177.0.0.1", "the guard refused 0177.0.0.1: it is not a canonical IPv4 address"),
+    ("0x7f.1", "the guard refused 127.0.0.1 (loopback), which is where 0x7f.1 leads" + REMEDY),
+    ("0x7f000001", "the guard refused 127.0.0.1 (loopback), which is where 0x7f000001 leads" + REMEDY),
+    ("127.0.0.1.", None),  # the dot at the end: libraries differ; it must just not get through
+    ("127%2e0%2e0%2e1", None),
+    ("１２７.0.0.1", None),  # full-width digits
+    ("127。0。0。1", None),  # ideographic full stops
+    ("①②⑦.0.0.1", None),
+    ("localhost", "the guard refused 127.0.0.1 (loopback), which is where localhost leads" + REMEDY),
+    ("LOCALHOST", "the guard refused 127.0.0.1 (loopback), which is where localhost leads" + REMEDY),
+    ("[::1]", "the guard refused ::1 (loopback)" + REMEDY),
+    ("[0:0:0:0:0:0:0:1]", "the guard refused ::1 (loopback)" + REMEDY),
+    ("[::]", "the guard refused :: (unspecified)" + REMEDY),
+    ("[::1%lo]", "the guard refused ::1%lo (loopback)" + REMEDY),
+    ("[::1%25lo]", None),  # RFC 6874's spelling
+    ("[::ffff:127.0.0.1]", "the guard refused ::ffff:7f00:1 (IPv4-mapped loopback)" + REMEDY),
+    ("[::ffff:7f00:1]", "the guard refused ::ffff:7f00:1 (IPv4-mapped loopback)" + REMEDY),
+    ("[::127.0.0.1]", "the guard refused ::7f00:1 (IPv4-compatible loopback)" + REMEDY),
+    ("[64:ff9b::127.0.0.1]", "the guard refused 64:ff9b::7f00:1 (NAT64 loopback)" + REMEDY),
+    ("[2002:7f00:1::]", "the guard refused 2002:7f00:1:: (6to4 loopback)" + REMEDY),
+    ("10.0.0.1", "the guard refused 10.0.0.1 (private)" + REMEDY),
+    ("169.254.169.254", "the guard refused 169.254.169.254 (cloud metadata)" + REMEDY),
+    ("[fd00:ec2::254]", "the guard refused fd00:ec2::254 (cloud metadata)" + REMEDY),
+    ("[fe80::1%eth0]", "the guard refused fe80::1%eth0 (link-local)" + REMEDY),
+]
+
+
+class LibraryNames(Names):
+    """Reads spellings of numbers as the C library does, without asking any server; else as the tests' names."""
+
+    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_UNSPEC) -> Any:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            return await super().resolve(host, port, family)
+        addresses = [str(each[4][0]) for each in found]
+        return await Names({host: addresses}).resolve(host, port, family)
+
+
+class ForbiddenSocket(socket.socket):
+    """No socket towards a network may be made; event loops make others for themselves."""
+
+    def __init__(self, family: int = -1, *arguments: Any, **named: Any) -> None:
+        assert family == socket.AF_UNIX, "a socket was created for a refused address"
+        super().__init__(family, *arguments, **named)
+
+
+@pytest.fixture
+def no_socket_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", ForbiddenSocket)
+
+
+@pytest.mark.usefixtures("no_socket_is_made")
+@pytest.mark.parametrize(("host", "detail"), SPELLINGS, ids=[host for host, _ in SPELLINGS])
+async def test_no_spelling_gets_past_the_guard(host: str, detail: str | None) -> None:
+    names = LibraryNames({"localhost": ["127.0.0.1"]})
+    async with a_webhook(allow="", resolver=names) as webhook:
+        for scheme in ("http", "https"):
+            outcome = await webhook(a_notification(f"{scheme}://{host}:9/hook"), a_merchant())
+            assert outcome.address is None
+            if detail is None:
+                assert outcome.error in (ErrorClass.GUARD, ErrorClass.DNS), outcome.detail
+            else:
+                assert (outcome.error, outcome.detail) == (ErrorClass.GUARD, detail)
+
+
+@pytest.mark.usefixtures("no_socket_is_made")
+async def test_a_name_that_leads_to_refused_addresses_alone_is_refused() -> None:
+    names = Names({"rebound.test": ["10.0.0.1", "::ffff:169.254.169.254", "127.0.0.1"]})
+    async with a_webhook(allow="", resolver=names) as webhook:
+        outcome = await webhook(a_notification("http://rebound.test/"), a_merchant())
+        assert outcome.error is ErrorClass.GUARD
+        assert outcome.detail == "the guard refused 10.0.0.1 (private), which is where rebound.test leads" + REMEDY
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The families of the sockets that the guard opened."""
+    families: list[int] = []
+
+    def watched(**asked: int) -> socket.socket:
+        families.append(asked["family"])
+        return socket.socket(**asked)
+
+    monkeypatch.setattr("notifier.webhook.guard.socket", SimpleNamespace(socket=watched))
+    return families
+
+
+async def test_of_a_names_addresses_only_the_permitted_ones_are_dialled(opened: list[int]) -> None:
+    names = Names({"mixed.test": ["10.0.0.1", "127.0.0.1", "::1"]})
+    async with Simulator() as simulator, a_webhook(allow="127.0.0.0/8", resolver=names) as webhook:
+        outcome = await webhook(a_notification(f"http://mixed.test:{simulator.port}/"), a_merchant())
+        assert outcome.acknowledged, outcome.detail
+        assert outcome.address == f"127.0.0.1:{simulator.port}"
+        assert simulator.received[0].headers["host"] == f"mixed.test:{simulator.port}"
+    assert opened == [socket.AF_INET]
+
+
+async def test_an_allowed_address_is_reached_in_its_mapped_form_too() -> None:
+    async with Simulator() as simulator, a_webhook(allow="127.0.0.0/8") as webhook:
+        outcome = await webhook(a_notification(f"http://[::ffff:127.0.0.1]:{simulator.port}/"), a_merchant())
+        assert outcome.acknowledged, outcome.detail
+
+
+async def test_where_one_address_of_a_name_fails_the_next_one_is_tried() -> None:
+    async with Simulator() as simulator:  # listens on 127.0.0.1 alone
+        names = Names({"two.test": ["127.0.0.2", "127.0.0.1"]})
+        async with a_webhook(resolver=names) as webhook:
+            outcome = await webhook(a_notification(f"http://two.test:{simulator.port}/"), a_merchant())
+            assert outcome.acknowledged, outcome.detail
+            assert outcome.address == f"127.0.0.1:{simulator.port}"
+
+
+async def test_a_name_with_very_many_addresses_gets_few_attempts(opened: list[int]) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        names = Names({"many.test": [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(1000)]})
+        async with a_webhook(resolver=names) as webhook:
+            outcome = await webhook(a_notification(f"http://many.test:{port}/"), a_merchant())
+    assert outcome.error is ErrorClass.CONNECT
+    assert outcome.detail.startswith("connection refused by 127.0.0.1:")
+    assert MOST_ADDRESSES <= len(opened) <= MOST_ADDRESSES * (MOST_ADDRESSES + 1) / 2  # aiohttp begins again, one less
+
+
+async def test_a_name_without_an_address_is_a_dns_failure_and_told_so() -> None:
+    async with a_webhook(resolver=Names({"empty.test": []})) as webhook:
+        unknown = await webhook(a_notification("http://unknown.test/"), a_merchant())
+        empty = await webhook(a_notification("http://empty.test/"), a_merchant())
+        too_long = await webhook(a_notification(f"http://{'a' * 64}.test/"), a_merchant())
+    assert (unknown.error, unknown.detail) == (
+        ErrorClass.DNS,
+        "unknown.test has no address: Name or service not known",
+    )
+    assert (empty.error, empty.detail) == (ErrorClass.DNS, "empty.test has no address: the name has no address")
+    assert too_long.error is ErrorClass.DNS
+
+
+async def test_a_name_is_looked_up_once_for_many_calls() -> None:
+    names = Names({"shop.test": ["127.0.0.1"]})
+    async with Simulator() as simulator, a_webhook(resolver=names) as webhook:
+        calls = [webhook(a_notification(f"http://shop.test:{simulator.port}/"), a_merchant()) for _ in range(20)]
+        assert all(outcome.acknowledged for outcome in await asyncio.gather(*calls))
+    assert names.asked == ["shop.test"]
+
+
+async def test_a_lookup_that_hangs_costs_the_connecting_timeout() -> None:
+    class Hanging(Names):
+        async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_UNSPEC) -> Any:
+            await asyncio.Event().wait()
+
+    async with a_webhook(resolver=Hanging({}), connect_timeout=0.2) as webhook:
+        outcome = await webhook(a_notification("http://shop.test/"), a_merchant())
+    assert (outcome.error, outcome.detail) == (ErrorClass.DNS, "looking up shop.test took longer than 0.2 s")
+    assert 0.2 <= outcome.duration < 2
+
+
+# The system's resolver, with a lookup of the tests' own
+
+
+async def test_lookups_that_hang_do_not_hold_up_another() -> None:
+    release = threading.Event()
+
+    def lookup(host: str, port: int, *_: object) -> Sequence[Any]:
+        if host.startswith("hangs"):
+            assert release.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+    names = SystemNames(lookup)
+    hanging = [asyncio.create_task(names.resolve(f"hangs{n}")) for n in range(MOST_LOOKUPS - 1)]
+    [found] = await asyncio.wait_for(names.resolve("fine", 80), 5)
+    assert (found["host"], found["port"]) == ("192.0.2.1", 80)
+    assert not any(task.done() for task in hanging)
+    release.set()
+    assert all(len(found) == 1 for found in await asyncio.gather(*hanging))
+
+
+async def test_what_a_lookup_finds_is_told_with_its_scope() -> None:
+    def lookup(*_: object) -> Sequence[Any]:
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 80, 0, 3)),
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::2%eth0", 80, 0, 3)),
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 80, 0, 0)),
+            (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", "/nonsense"),
+        ]
+
+    found = await SystemNames(lookup).resolve("shop.test", 80)
+    assert [each["host"] for each in found] == ["fe80::1%3", "fe80::2%eth0", "2001:db8::1"]
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_AGAIN, "try again"), MemoryError(), ValueError("odd")])
+async def test_what_a_lookup_raises_is_raised(error: Exception) -> None:
+    def lookup(*_: object) -> Sequence[Any]:
+        raise error
+
+    with pytest.raises(type(error)):
+        await SystemNames(lookup).resolve("shop.test")
+
+
+async def test_localhost_and_impossible_names_need_no_server() -> None:
+    assert "127.0.0.1" in [each["host"] for each in await SystemNames().resolve("localhost", 80)]
+    with pytest.raises(socket.gaierror, match="not a host name"):
+        await SystemNames().resolve("a" * 64 + ".test")
+
+
+def test_a_lookup_under_way_does_not_keep_the_process_from_ending() -> None:
+    program = """
+import asyncio, threading
+from notifier.webhook.names import SystemNames
+async def main():
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    def lookup(*_):
+        loop.call_soon_threadsafe(asked.set)
+        threading.Event().wait()
+    task = asyncio.create_task(SystemNames(lookup).resolve("hangs.test"))
+    await asked.wait()
+    task.cancel()
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], timeout=20, env=os.environ, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

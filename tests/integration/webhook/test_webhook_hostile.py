@@ -1,0 +1,254 @@
+"""Merchants that break HTTP or never end: each attempt comes to a classified outcome, in bounded time and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import tracemalloc
+
+import pytest
+from raw_merchant import Talk, a_merchant, a_notification, a_webhook, raw_merchant, request, saying, without_end
+
+from notifier.domain.acknowledgement import AckRule
+from notifier.domain.outcome import ErrorClass, Outcome
+from notifier.settings import Egress
+from notifier.webhook.wire import MOST_ANSWER, Wire
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+BOMB = gzip.compress(b"0" * 50_000_000)
+HEAD = "the head of the answer is too large: "
+BROKE_OFF = "answered 200, but {peer} broke off before the answer was complete"
+UNANSWERED = "{peer} closed the connection before an answer"
+NOT_HTTP = "the answer is not HTTP/1.1: "
+
+
+def check_told(outcome: Outcome) -> None:
+    """Every outcome's line is one line, short, and holds nothing of the url but its host."""
+    assert outcome.detail
+    assert len(outcome.detail) <= 240
+    assert outcome.detail.isprintable()
+    assert "secret" not in outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("talk", "error", "detail"),
+    [
+        # heads without end
+        (
+            without_end(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+            "too-large",
+            "the head of the answer is over 32768 bytes",
+        ),
+        (without_end(b"", b"\r\n" * 1000), "too-large", "the head of the answer is over 32768 bytes"),
+        (without_end(OK, b"A: b\r\n" * 1000), "too-large", HEAD + "too many headers received"),
+        (without_end(OK + b"A: ", b"b" * 1000), "too-large", HEAD + "got more than 8190 bytes"),
+        (without_end(OK, b"A" * 1000), "too-large", HEAD + "got more than 8190 bytes"),
+        (without_end(b"HTTP/1.1 200 ", b"k" * 1000), "too-large", HEAD + "got more than 8190 bytes"),
+        # framing without end
+        (without_end(CHUNKED + b"1;", b"x" * 65_536), "too-large", "the framing of the answer is over 8388608 bytes"),
+        # framing that is wrong
+        (
+            saying(CHUNKED + b"zz\r\n", then_hold=True),
+            "wrong-answer",
+            NOT_HTTP + "invalid character in chunk size: b'zz'",
+        ),
+        (saying(OK + b"Content-Length: -5\r\n\r\n", then_hold=True), "wrong-answer", NOT_HTTP),
+        (saying(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", then_hold=True), "wrong-answer", NOT_HTTP),
+        (
+            saying(CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"), then_hold=True),
+            "wrong-answer",
+            NOT_HTTP,
+        ),
+        # something else than HTTP
+        (saying(b"SSH-2.0-OpenSSH_9.2\r\n", then_hold=True), "wrong-answer", NOT_HTTP + "bad status line: "),
+        (saying(b"\x15\x03\x03\x00\x02\x02\x46", then_hold=True), "wrong-answer", NOT_HTTP),  # a TLS alert
+        (saying(b"HTTP/2 200\r\n\r\n", then_hold=True), "wrong-answer", NOT_HTTP),
+        (saying(OK + b"A: b\0c\r\n\r\n", then_hold=True), "wrong-answer", NOT_HTTP),
+        # connections that end early
+        (saying(b""), "reset", UNANSWERED),
+        (saying(b"HTTP/1.1 20"), "reset", UNANSWERED),
+        (saying(OK + b"A: b\r\n"), "reset", UNANSWERED),
+        (saying(OK + b"Content-Length: 10\r\n\r\nabc"), "reset", BROKE_OFF),
+        (saying(CHUNKED + b"5\r\nabc"), "reset", BROKE_OFF),
+        (saying(CHUNKED + b"3\r\nabc\r\n"), "reset", BROKE_OFF),
+        # statuses that are none
+        (
+            saying(b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"),
+            "status",
+            "answered 101 Switching Protocols",
+        ),
+        (saying(b"HTTP/1.1 999 x\r\nContent-Length: 0\r\n\r\n"), "status", "answered 999"),
+        (saying(b"HTTP/1.1 000 x\r\nContent-Length: 0\r\n\r\n"), "status", "answered 0"),
+    ],
+)
+async def test_broken_http_is_classified_at_once(talk: Talk, error: str, detail: str) -> None:
+    async with raw_merchant(talk) as merchant, a_webhook(timeout=30) as webhook:
+        outcome = await webhook(a_notification(merchant.url), a_merchant())
+        peer = f"127.0.0.1:{merchant.port}"
+        assert (outcome.acknowledged, outcome.error, outcome.address) == (False, error, peer)
+        assert outcome.detail.startswith(detail.format(peer=peer))
+        assert outcome.duration < 5
+        check_told(outcome)
+
+
+async def test_a_body_that_turns_into_nonsense_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    head_is_in = asyncio.Event()
+    feed = Wire.feed_data
+
+    def watched(self: Wire, data: object, size: int = 0) -> None:
+        feed(self, data, size)
+        head_is_in.set()
+
+    monkeypatch.setattr(Wire, "feed_data", watched)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(CHUNKED + b"3\r\nabc\r\n")
+        await head_is_in.wait()
+        writer.write(b"zz\r\n")
+        await reader.read()
+
+    async with raw_merchant(talk) as merchant, a_webhook(timeout=30) as webhook:
+        outcome = await webhook(a_notification(merchant.url), a_merchant())
+        assert (outcome.error, outcome.status, outcome.answer) == (ErrorClass.WRONG_ANSWER, 200, b"abc")
+        assert outcome.duration < 5
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        saying(OK + b"\r\nsuccess"),  # the end of the connection is the end of the body
+        saying(b"HTTP/1.0 200 OK\r\n\r\nsuccess"),
+        saying(OK + b"Transfer-Encoding: chunked\r\n\r\n7\r\nsuccess\r\n0\r\n\r\n", then_hold=True),
+        saying(
+            b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 7\r\n\r\nsuccess", then_hold=True
+        ),
+        saying(b"HTTP/1.1 207 \r\nContent-Length: 9\r\n\r\n success\n", then_hold=True),
+    ],
+)
+async def test_unusual_but_valid_http_is_read(talk: Talk) -> None:
+    async with raw_merchant(talk) as merchant, a_webhook() as webhook:
+        outcome = await webhook(a_notification(merchant.url), a_merchant(ack=AckRule.parse("body=success")))
+        assert outcome.acknowledged, outcome.detail
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        without_end(OK + b"\r\n", b"x" * 65_536),
+        without_end(OK + b"Content-Length: 999999999999\r\n\r\n", b"x" * 65_536),
+        without_end(CHUNKED, b"1\r\nx\r\n" * 1000),
+        saying(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (len(BOMB), BOMB)),
+    ],
+    ids=["until the end", "by length", "in tiny chunks", "gzip bomb"],
+)
+async def test_a_huge_body_is_read_up_to_the_limit_and_in_bounded_memory(talk: Talk) -> None:
+    async with raw_merchant(talk) as merchant, a_webhook(timeout=30, answer_limit=4096) as webhook:
+        tracemalloc.start()
+        try:
+            outcome = await webhook(a_notification(merchant.url), a_merchant())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert outcome.acknowledged  # the status is the rule, and it was heard
+        assert len(outcome.answer) == 4096
+        assert outcome.duration < 5
+        assert peak < 8_000_000
+        await asyncio.wait_for(merchant.ended.wait(), 5)  # the connection was closed, not drained
+
+
+@pytest.mark.parametrize(
+    ("talk", "status", "detail"),
+    [
+        (saying(b"", then_hold=True), None, "no answer within 0.3 s"),
+        (saying(b"HTTP/1.1 200", then_hold=True), None, "no answer within 0.3 s"),
+        (saying(b"HTTP/1.1 100 Continue\r\n\r\n", then_hold=True), None, "no answer within 0.3 s"),
+        (
+            saying(OK + b"Content-Length: 9\r\n\r\nsucc", then_hold=True),
+            200,
+            "answered 200, but not completely within 0.3 s",
+        ),
+    ],
+)
+async def test_a_merchant_that_hangs_costs_the_timeout_and_no_more(talk: Talk, status: int | None, detail: str) -> None:
+    async with raw_merchant(talk) as merchant, a_webhook(timeout=0.3) as webhook:
+        outcome = await webhook(a_notification(merchant.url), a_merchant())
+        assert (outcome.error, outcome.status, outcome.detail) == (ErrorClass.TIMEOUT, status, detail)
+        assert 0.3 <= outcome.duration < 2
+        await asyncio.wait_for(merchant.ended.wait(), 5)
+
+
+async def test_a_merchant_that_drips_costs_the_timeout_and_no_more() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(OK + b"Content-Length: 1000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)  # dripping is what is tested
+
+    async with raw_merchant(talk) as merchant, a_webhook(timeout=0.5) as webhook:
+        outcome = await webhook(a_notification(merchant.url), a_merchant())
+        assert outcome.error is ErrorClass.TIMEOUT
+        assert outcome.answer.strip(b"x") == b""
+        assert 1 <= len(outcome.answer) < 1000
+        assert outcome.duration < 2
+
+
+async def test_a_merchant_that_never_reads_costs_the_timeout_and_no_more() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    async with raw_merchant(talk) as merchant, a_webhook(timeout=0.5) as webhook:
+        outcome = await webhook(a_notification(merchant.url, payload=b"x" * 16_000_000), a_merchant())
+        assert (outcome.error, outcome.detail) == (ErrorClass.TIMEOUT, "no answer within 0.5 s")
+        assert outcome.duration < 2
+
+
+async def test_an_answer_before_the_payload_was_taken_counts() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await reader.read()
+
+    async with raw_merchant(talk) as merchant, a_webhook() as webhook:
+        outcome = await webhook(a_notification(merchant.url, payload=b"x" * 16_000_000), a_merchant())
+        assert outcome.status == 413
+
+
+async def test_a_merchant_that_takes_no_connections_costs_the_connecting_timeout() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)  # one waits in the queue; the kernel leaves further ones without an answer
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        address = f"127.0.0.1:{full.getsockname()[1]}"
+        async with a_webhook(timeout=30, connect_timeout=0.3) as webhook:
+            outcome = await webhook(a_notification(f"http://{address}/"), a_merchant())
+        for filler in fillers:
+            filler.close()
+    assert (outcome.error, outcome.detail) == (ErrorClass.TIMEOUT, f"no connection to {address} within 0.3 s")
+    assert outcome.address is None
+    assert 0.3 <= outcome.duration < 2
+
+
+async def test_a_refused_connection_names_the_address() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        async with a_webhook() as webhook:
+            outcome = await webhook(a_notification(f"http://{address}/"), a_merchant())
+    assert (outcome.error, outcome.detail) == (ErrorClass.CONNECT, f"connection refused by {address}")
+    assert outcome.address is None
+
+
+def test_the_settings_promise_what_the_bounds_can_hold() -> None:
+    """MOST_ANSWER leaves room for the largest answer_limit in chunks of one byte, six bytes on the wire each."""
+    largest = Egress.model_json_schema()["properties"]["answer_limit"]["maximum"]
+    assert largest * 6 < MOST_ANSWER
