@@ -80,6 +80,6 @@ def _standing(climb: Climb) -> Text:
         case "complete":
             return Text("acknowledged", style="green")
         case "exhausted":
-            return Text("exhausted: replayable, nothing is lost", style="red")
+            return Text("exhausted, kept with its payload", style="red")
         case other:
             return Text(other, style="red")

@@ -224,33 +224,34 @@ async def open_playground(
     told: gets a sentence about each thing that takes time. receiver: base URL of merchants of the user's own, instead
     of the built-in ones. log: file in which the built-in merchants write what they receive.
     """
-    secret = Secret(secrets.token_bytes(24))
-    async with source.open_broker(told) as broker, _merchants(receiver, secret, log) as simulator:
-        settings = load(_overrides(broker, secret))
-        address = receiver.rstrip("/") if receiver else simulator.url if simulator else ""
-        playground = Playground(settings, broker.description, address, simulator)
-        try:
-            yield playground
-        finally:
-            await playground.stop()
+    fresh = Secret(secrets.token_bytes(24))
+    async with source.open_broker(told) as broker:
+        settings = load(_overrides(broker, fresh))
+        async with _merchants(receiver, settings, log) as simulator:
+            address = receiver.rstrip("/") if receiver else simulator.url if simulator else ""
+            playground = Playground(settings, broker.description, address, simulator)
+            try:
+                yield playground
+            finally:
+                await playground.stop()
 
 
 @contextlib.asynccontextmanager
-async def _merchants(receiver: str | None, secret: Secret, log: Path | None) -> AsyncIterator[Simulator | None]:
+async def _merchants(receiver: str | None, settings: Settings, log: Path | None) -> AsyncIterator[Simulator | None]:
     if receiver is not None:
         yield None
         return
     scripts = {f"/{merchant}": Script.parse(answers) for merchant, answers in SAMPLES.items()}
-    async with Simulator(scripts, secrets=[secret], log=log) as simulator:
+    async with Simulator(scripts, secrets=settings.secrets, log=log) as simulator:
         yield simulator
 
 
-def _overrides(broker: source.Broker, secret: Secret) -> dict[str, Any]:
+def _overrides(broker: source.Broker, fresh: Secret) -> dict[str, Any]:
     """dev needs no settings; those that are given still count, but for what a playground must have of its own."""
     return {
         "amqp_url": broker.url,
         "namespace": broker.namespace,
-        "signing_secret": secret.text,
+        "signing_secret": None if load().secrets else fresh.text,
         "egress": {"allow": "127.0.0.0/8,::1/128"},
         "log": {"format": "json", "level": "info"},
     }
