@@ -63,6 +63,10 @@ class PublishRefused(BrokerError):
     """The broker answered a publish with a negative confirm (a queue at its length limit)."""
 
 
+class MessageTooLarge(BrokerError):
+    """The broker takes no message of this size; publishing it again cannot help."""
+
+
 class TopologyConflict(ConfigurationError):
     """A queue or exchange exists with other arguments than notifier's constants."""
 

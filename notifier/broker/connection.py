@@ -14,32 +14,40 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
-import aio_pika
+from aiormq.abc import AbstractConnection
 from aiormq.channel import Channel
+from aiormq.connection import connect
 from aiormq.exceptions import (
     AMQPError,
     AuthenticationError,
+    ChannelAccessRefused,
     ChannelInvalidStateError,
-    ConnectionNotAllowed,
+    InvalidFrameError,
     ProbableAuthenticationError,
 )
 from yarl import URL
 
 from notifier import logs
-from notifier.errors import BrokerError, BrokerUnreachable, ConfigurationError, NotifierError
+from notifier.broker import fields
+from notifier.broker.transport import Transport
+from notifier.errors import BrokerUnreachable, ConfigurationError, NotifierError
 from notifier.settings import without_password
 
 #: Seconds. A dead link is noticed after about three times this (FACTS §2).
 HEARTBEAT = 6
 _ATTEMPT_TIMEOUT = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+#: Seconds after which a connection counts as one that holds; losing a younger one is a failed attempt.
+_STEADY = 5.0
+#: Seconds that a connection may take to say goodbye before it is cut.
+_GOODBYE = 3.0
 
-#: Everything that a lost connection or channel raises out of a pending call.
-LOST = (AMQPError, ChannelInvalidStateError, OSError, RuntimeError)
+#: What a lost connection or channel raises out of a pending call in most cases; `was_cut` knows them all.
+LOST = (AMQPError, OSError, RuntimeError)
 
-# What they would say is said here, once, with the address and what follows.
-for _library in ("aio_pika", "aiormq"):
-    logging.getLogger(_library).setLevel(logging.CRITICAL)
+# What it would say is said here, once, with the address and what follows.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+fields.install()
 
 Prepare = Callable[[Channel], Awaitable[None]]
 Waiting = Callable[[str], Awaitable[None]]
@@ -59,15 +67,16 @@ class Link:
         self._confirms = confirms
         self._channel: Channel | None = None
         self._open = asyncio.Event()
-        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._unwanted = asyncio.Event()
+        self._connection: AbstractConnection | None = None
+        self._transport = Transport()
         self._keeper: asyncio.Task[None] | None = None
-        self._reopening = False
 
     async def start(self, patience: float | None = None, waiting: Waiting | None = None) -> None:
         """Connect for the first time.
 
         patience: seconds to try; None tries for ever. waiting: told a sentence now and then meanwhile.
-        Raises BrokerUnreachable, ConfigurationError (credentials, virtual host, topology).
+        Raises BrokerUnreachable, ConfigurationError (credentials, permissions, topology).
         """
         await self._connect(patience, waiting, first=True)
         self._keeper = asyncio.create_task(self._keep(), name=f"{self._name} link")
@@ -86,52 +95,65 @@ class Link:
         """The open channel; waits while there is none."""
         while True:
             await self._open.wait()
-            if self._channel is not None and not self._channel.is_closed:
-                return self._channel
-            await asyncio.sleep(0)  # closed a moment ago; the keeper learns of it within a few turns of the loop
+            if (channel := self.present) is not None:
+                return channel
+            self._open.clear()  # it closed a moment ago; the keeper learns of it in its next turn
 
-    async def reopen(self) -> None:
-        """Give up the present connection and make a new one; what was unacknowledged is delivered again."""
-        if self._channel is None or self._reopening:
-            return  # it is being made already
-        self._reopening = True
-        channel = self._channel
-        await self._hang_up()
-        await asyncio.wait([channel.closing])
+    @property
+    def present(self) -> Channel | None:
+        """The open channel, if there is one just now."""
+        return self._channel if self._open.is_set() and self._channel and not self._channel.is_closed else None
+
+    def reopen(self) -> None:
+        """Give up the present connection, also one that is being made, and make a new one.
+
+        From here on `channel` returns only the new one. What was unacknowledged is delivered again.
+        """
+        self._open.clear()
+        self._unwanted.set()
 
     async def _keep(self) -> None:
+        pause = _FIRST_PAUSE
         while True:
-            assert self._channel is not None
-            await asyncio.wait([self._channel.closing])
-            lost, self._channel = self._channel, None
-            self._open.clear()
+            began = time.monotonic()
+            lost = await self._ended()
+            held = time.monotonic() - began
             await self._hang_up()
             await _release_writers(lost)
-            if self._reopening:
-                self._reopening = False
-            else:
-                logs.event("broker.lost", logging.WARNING, link=self._name, reason=_reason(lost))
+            if held > _STEADY:
+                pause = _FIRST_PAUSE
+            else:  # one that never holds must not be made again at once, and again, and again
+                await asyncio.sleep(random.uniform(pause / 2, pause))
+                pause = min(pause * 2, _LONGEST_PAUSE)
             await self._connect(None, None, first=False)
+
+    async def _ended(self) -> Channel:
+        """Wait until the channel is lost, or not wanted any more."""
+        channel = self._channel
+        assert channel is not None
+        closing, unwanted = channel.closing, asyncio.create_task(self._unwanted.wait())
+        try:
+            await asyncio.wait([closing, unwanted], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            unwanted.cancel()
+        self._open.clear()
+        self._channel = None
+        if closing.done() and not self._unwanted.is_set():
+            logs.event("broker.lost", logging.WARNING, link=self._name, reason=_reason(channel))
+        return channel
 
     async def _connect(self, patience: float | None, waiting: Waiting | None, *, first: bool) -> None:
         began, pause, tries, said = time.monotonic(), _FIRST_PAUSE, 0, time.monotonic()
         while True:
             failures = []
-            for url in self._urls:
+            for place, url in enumerate(self._urls):
                 tries += 1
                 try:
-                    await self._try(url, remaining=_left(patience, began))
-                except ConfigurationError:
-                    if first:
-                        raise
-                    failures.append((url, "its objects conflict"))
-                    logs.event("broker.refused", logging.ERROR, link=self._name, address=without_password(url))
-                except (*LOST, BrokerError, TimeoutError) as error:
-                    if first and (refusal := _refusal(url, error)):
-                        raise refusal from None
-                    failures.append((url, _said(error)))
+                    await self._try(url, _share(patience, began, len(self._urls) - place))
+                except BaseException as error:
+                    failures.append((url, self._failure(url, error, first=first)))
                 else:
-                    if tries > len(self._urls) or not first:
+                    if tries > 1 or not first:
                         logs.event("broker.connected", link=self._name, address=without_password(url), tries=tries)
                     return
             elapsed = time.monotonic() - began
@@ -149,36 +171,75 @@ class Link:
             await asyncio.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _try(self, url: str, remaining: float) -> None:
-        async with asyncio.timeout(min(remaining, _ATTEMPT_TIMEOUT)):
-            self._connection = await aio_pika.connect(
-                _with_heartbeat(url), client_properties={"connection_name": f"notifier {self._name}"}
-            )
+    def _failure(self, url: str, error: BaseException, *, first: bool) -> str:
+        """Why an attempt failed, for people. Raises what trying again cannot mend, at a first connection."""
+        if cancelled_by_owner(error) or not isinstance(error, Exception | asyncio.CancelledError):
+            raise error
+        if first and (refusal := _refusal(url, error)):
+            raise refusal from None
+        lost = isinstance(error, (*LOST, asyncio.CancelledError)) or type(error) is Exception
+        if not lost and not isinstance(error, NotifierError):  # a fault of ours
+            if first:
+                raise error
+            logs.event("failed", logging.ERROR, exc_info=error, link=self._name)
+        return _said(error)
+
+    async def _try(self, url: str, patience: float) -> None:
+        self._unwanted.clear()
         try:
-            transport = self._connection.transport
-            assert transport is not None
-            async with asyncio.timeout(_ATTEMPT_TIMEOUT):
-                channel = cast(
-                    Channel,
-                    await transport.connection.channel(publisher_confirms=self._confirms, on_return_raises=True),
+            async with asyncio.timeout(patience):
+                self._transport = Transport()
+                self._connection = connection = await connect(
+                    _with_heartbeat(url),
+                    transport_factory=self._transport,
+                    client_properties={"connection_name": f"notifier {self._name}"},
                 )
-            await self._prepare(channel)
+            async with asyncio.timeout(_ATTEMPT_TIMEOUT):
+                channel = await connection.channel(publisher_confirms=self._confirms, on_return_raises=True)
+            await self._prepare(cast(Channel, channel))
         except BaseException:
             await self._hang_up()
             raise
-        self._channel = channel
-        self._open.set()
+        self._channel = cast(Channel, channel)
+        if not self._unwanted.is_set():
+            self._open.set()
 
     async def _hang_up(self) -> None:
+        """End the connection, cutting it when it does not end by itself; afterwards nothing waits for it any more."""
         connection, self._connection = self._connection, None
         if connection is None:
+            self._transport.cut()
             return
+        closing = connection.closing
+        goodbye = asyncio.create_task(connection.close())
+        goodbye.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            async with asyncio.timeout(5):
-                await connection.close()
-        except (*LOST, TimeoutError, asyncio.CancelledError):
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
+            await asyncio.wait([goodbye], timeout=_GOODBYE)
+        finally:
+            self._transport.cut()
+        await asyncio.wait([closing, goodbye], timeout=_GOODBYE)
+
+
+def cancelled_by_owner(error: BaseException) -> bool:
+    """Whether this is the cancellation of the running task, by whoever owns it.
+
+    aiormq hands the end of a connection to some of those who wait for it as a CancelledError of its own making.
+    """
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def was_cut(channel: Channel, error: BaseException) -> bool:
+    """Whether a call failed because its channel is gone, so that it may be made again on another.
+
+    aiormq ends pending calls with whatever ended the connection: AMQP errors, errors of the socket or of decoding, a
+    bare Exception when the peer ended it between two frames, a CancelledError when the heartbeat did.
+    """
+    if cancelled_by_owner(error):
+        return False
+    return channel.is_closed or isinstance(error, ChannelInvalidStateError)
 
 
 async def _release_writers(lost: Channel) -> None:
@@ -208,8 +269,11 @@ def _with_heartbeat(url: str) -> URL:
     return parsed if "heartbeat" in parsed.query else parsed.update_query(heartbeat=str(HEARTBEAT))
 
 
-def _left(patience: float | None, began: float) -> float:
-    return _ATTEMPT_TIMEOUT if patience is None else max(0.5, patience - (time.monotonic() - began))
+def _share(patience: float | None, began: float, addresses: int) -> float:
+    """Seconds for one attempt, so that an address which never answers leaves time for those after it."""
+    if patience is None:
+        return _ATTEMPT_TIMEOUT
+    return min(_ATTEMPT_TIMEOUT, max(0.5, (patience - (time.monotonic() - began)) / addresses))
 
 
 def _reason(channel: Channel) -> str:
@@ -223,8 +287,14 @@ def _reason(channel: Channel) -> str:
 def _said(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not error.args:
         return "no answer"
+    if isinstance(error, asyncio.CancelledError) or type(error) is Exception:
+        return "the connection was lost"
     if isinstance(error, NotifierError):
         return str(error)
+    if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in str(error):
+        return (
+            "it refuses the virtual host: there is none of that name, the user has no access to it, or it is not up yet"
+        )
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(part) for part in error.args if part) or type(error).__name__
@@ -233,10 +303,16 @@ def _said(error: BaseException) -> str:
 def _refusal(url: str, error: BaseException) -> NotifierError | None:
     """The errors of a first connection that trying again cannot mend."""
     shown = without_password(url)
+    if isinstance(error, ConfigurationError):
+        return error
     if isinstance(error, ProbableAuthenticationError | AuthenticationError):
         return ConfigurationError(f"RabbitMQ at {shown} refuses the user name or password in NOTIFIER_AMQP_URL")
-    if isinstance(error, ConnectionNotAllowed):
-        return ConfigurationError(f"RabbitMQ at {shown} refuses the virtual host in NOTIFIER_AMQP_URL: {_said(error)}")
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ChannelAccessRefused):
+        return ConfigurationError(
+            f"RabbitMQ at {shown} lacks a permission for the user in NOTIFIER_AMQP_URL, who must be able to configure, "
+            f"write and read what begins with the namespace: {_said(error)}"
+        )
+    tls = error.__cause__
+    if isinstance(tls, ssl.SSLError) and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return ConfigurationError(f"RabbitMQ at {shown} cannot be spoken to by TLS: {_said(error)}")
     return None

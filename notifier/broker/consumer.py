@@ -6,7 +6,6 @@ here, where nothing is ever published.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -16,7 +15,7 @@ from aiormq.channel import Channel
 
 from notifier import logs
 from notifier.broker import declare
-from notifier.broker.connection import LOST, Link, Waiting
+from notifier.broker.connection import Link, Waiting, was_cut
 from notifier.broker.topology import Topology
 from notifier.domain.wire import Message
 
@@ -45,11 +44,8 @@ class Delivery:
         """Acknowledge; False when the delivery went stale first, so the message will come again."""
         try:
             await self._channel.basic_ack(self._tag, wait=False)
-        except LOST:
-            return False
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if (task is not None and task.cancelling()) or not self.stale:
+        except BaseException as error:
+            if not was_cut(self._channel, error):
                 raise
             return False
         return True
@@ -82,27 +78,25 @@ class Consumer:
         """Connect, declare, consume; see Link.start for the arguments and errors."""
         await self._link.start(patience, waiting)
 
-    async def widen(self, prefetch: int) -> None:
+    def widen(self, prefetch: int) -> None:
         """Consume with another prefetch from now on.
 
         The connection is made anew, since a prefetch counts for new consumers only; what is in our hands is
         delivered again and must be adopted.
         """
         self._prefetch = prefetch
-        await self._link.reopen()
+        self._link.reopen()
+
+    async def consuming(self) -> object:
+        """Return once deliveries can come: the connection by which they come, for telling whether it is still that."""
+        return await self._link.channel()
 
     async def stop_taking(self) -> None:
         """Cancel the consumer; what was delivered can still be acknowledged. Twice is fine."""
         self._taking = False
-        tag, self._tag = self._tag, None
-        if tag is None:
-            return
-        try:
-            async with asyncio.timeout(5):
-                channel = await self._link.channel()
-                await channel.basic_cancel(tag)
-        except (*LOST, TimeoutError):
-            pass  # without a connection nothing is being taken either
+        channel, tag, self._tag = self._link.present, self._tag, None
+        if channel is not None and tag is not None:  # without a connection nothing is being taken either
+            await self._cancel(channel, tag)
 
     async def close(self) -> None:
         """Close the connection; the broker gives what is unacknowledged to others. Twice is fine."""
@@ -117,14 +111,24 @@ class Consumer:
         def deliver(delivered: DeliveredMessage) -> None:
             self._on_delivery(_delivery(delivered, channel))
 
-        async def cancelled(frame: spec.Basic.Cancel) -> None:
+        def cancelled(_: spec.Basic.Cancel) -> None:
             logs.event("broker.cancelled", logging.WARNING, queue=self._queue, hint="was the queue deleted?")
-            self._reopening = asyncio.create_task(self._link.reopen())  # declares it again and consumes
+            self._link.reopen()  # declares it again and consumes
 
         channel.on_consumer_cancel_callbacks.add(cancelled)
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=30)
         consuming = await channel.basic_consume(self._queue, deliver, timeout=30)  # type: ignore[arg-type]
         self._tag = consuming.consumer_tag
+        if not self._taking and self._tag is not None:  # told to stop meanwhile
+            await self._cancel(channel, self._tag)
+
+    @staticmethod
+    async def _cancel(channel: Channel, tag: str) -> None:
+        try:
+            await channel.basic_cancel(tag, timeout=5)
+        except BaseException as error:
+            if not was_cut(channel, error) and not isinstance(error, TimeoutError):
+                raise
 
 
 def _delivery(delivered: DeliveredMessage, channel: Channel) -> Delivery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -12,19 +13,26 @@ from dataclasses import replace
 
 from aiormq import spec
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
+from aiormq.exceptions import ChannelClosed, DeliveryError, PublishError
+from pamqp.header import ContentHeader
 
 from notifier import logs
 from notifier.broker import declare
-from notifier.broker.connection import LOST, Link, Waiting
+from notifier.broker.connection import Link, Waiting, was_cut
 from notifier.broker.topology import Topology, Way
 from notifier.domain.wire import Message
-from notifier.errors import PublishRefused, Unroutable
+from notifier.errors import BrokerError, MessageTooLarge, PublishRefused, Unroutable
 
 #: Bodies from this size on wait for the socket, so that hundreds in flight cannot fill the memory.
 _LARGE = 16_384
+#: Characters: even if each took four bytes, they fit into a frame of 128 KiB, RabbitMQ's own.
+_HEADERS_NEVER_CHECKED = 16_384
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SILENCE = 5.0
+
+_NO_EXCHANGE = re.compile(r"no exchange '(?P<exchange>[^']*)'")
+_NO_ACCESS = re.compile(r"access to exchange '(?P<exchange>[^']*)'")
+_TOO_LARGE = re.compile(r"message size (?P<size>\d+)\D+(?P<most>\d+)")
 
 
 def fresh_message_id() -> str:
@@ -70,7 +78,8 @@ class Publisher:
         """Return once the broker confirmed.
 
         Raises Unroutable when no queue is bound for it, PublishRefused when the broker refused it (a queue at a
-        length limit); nothing is on the broker then. The message needs a message_id of its own.
+        length limit, a missing permission), MessageTooLarge when it takes nothing of that size; nothing is on the
+        broker then. The message needs a message_id of its own.
         """
         if message.message_id is None:
             raise ValueError("a publish needs a message_id: returns are matched by it")
@@ -79,7 +88,7 @@ class Publisher:
             while not await self._published(message, exchange, routing_key, mandatory):
                 pass
         finally:
-            del self._unconfirmed[message.message_id]
+            self._unconfirmed.pop(message.message_id, None)
 
     async def publish_by(self, way: Way, message: Message) -> None:
         """Publish so that the message waits as the way says."""
@@ -96,13 +105,21 @@ class Publisher:
             except (Unroutable, PublishRefused) as error:
                 logs.event("publish.refused", logging.ERROR, why=str(error), again_s=round(pause, 1))
                 if isinstance(error, Unroutable):
-                    await self._link.reopen()  # declares what is missing
+                    self._link.reopen()  # declares what is missing
             await asyncio.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _published(self, message: Message, exchange: str, routing_key: str, mandatory: bool) -> bool:
-        """One try on the open channel; False when the connection was lost before the confirm."""
+        """One try on the open channel; False when the channel was lost before the confirm."""
         channel = await self._link.channel()
+        properties = spec.Basic.Properties(
+            headers=dict(message.headers),  # type: ignore[arg-type]  # any AMQP value of a foreign producer
+            content_type=message.content_type,
+            correlation_id=message.correlation_id,
+            message_id=message.message_id,
+            delivery_mode=2,
+        )
+        _check_size(message, properties, channel)
         try:
             await channel.basic_publish(
                 message.body,
@@ -110,13 +127,7 @@ class Publisher:
                 routing_key=routing_key,
                 mandatory=mandatory,
                 wait=len(message.body) >= _LARGE,
-                properties=spec.Basic.Properties(
-                    headers=dict(message.headers),  # type: ignore[arg-type]  # any AMQP value of a foreign producer
-                    content_type=message.content_type,
-                    correlation_id=message.correlation_id,
-                    message_id=message.message_id,
-                    delivery_mode=2,
-                ),
+                properties=properties,
             )
         except PublishError:
             raise Unroutable(
@@ -128,16 +139,30 @@ class Publisher:
                 f"the broker refused a message for {routing_key!r} on exchange {exchange or '(default)'}: "
                 "a queue behind it is at a length limit or has no leader"
             ) from None
-        except ChannelNotFoundEntity:
-            # The exchange is missing: the broker closed the channel, and the next one declares it again.
-            return False
-        except LOST:
-            return False
-        except asyncio.CancelledError:
-            if _cancelled_by_us() or not channel.is_closed:
+        except BaseException as error:
+            if not was_cut(channel, error):
                 raise
-            return False  # aiormq hands the end of a connection to its waiters as a cancellation
+            if isinstance(error, ChannelClosed) and (fault := self._fault(error, message, exchange)):
+                raise fault from None
+            return False
         return True
+
+    def _fault(self, closed: ChannelClosed, message: Message, exchange: str) -> BrokerError | None:
+        """The broker closes the channel, under all that are in flight on it, for the fault of one. Is it this one's?
+
+        A missing exchange of our own is no fault: the next channel declares it.
+        """
+        said = str(closed)
+        if (found := _NO_EXCHANGE.search(said)) and found["exchange"] == exchange:
+            ours = {declared.name for declared in self._topology.exchanges}
+            return None if exchange in ours else Unroutable(f"the broker has no exchange {exchange}")
+        if (found := _NO_ACCESS.search(said)) and found["exchange"] == exchange:
+            return PublishRefused(f"the broker refuses a publish: {said}")
+        if (found := _TOO_LARGE.search(said)) and len(message.body) > int(found["most"]):
+            return MessageTooLarge(
+                f"a message of {len(message.body):,} bytes: the broker takes at most {found['most']}"
+            )
+        return None
 
     async def _prepare(self, channel: Channel) -> None:
         await declare.declare(channel, self._topology)
@@ -162,6 +187,19 @@ class Publisher:
             told = silent
 
 
-def _cancelled_by_us() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _check_size(message: Message, properties: spec.Basic.Properties, channel: Channel) -> None:
+    """Properties and headers travel in one frame; a larger one makes the broker end the connection, under all that
+    are in flight, and again at every repetition.
+    """
+    if sum(_length(name) + _length(value) for name, value in message.headers.items()) < _HEADERS_NEVER_CHECKED:
+        return
+    size, most = len(ContentHeader(properties=properties).marshal()), channel.max_content_size
+    if size > most:
+        raise MessageTooLarge(f"the headers of a message hold {size:,} bytes: the broker takes at most {most:,}")
+
+
+def _length(value: object) -> int:
+    """Characters, where that is cheap to know; what is nested counts as long."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    return _HEADERS_NEVER_CHECKED if isinstance(value, dict | list) else 8

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from notifier import logs
 from notifier.broker.publisher import Publisher, fresh_message_id
 from notifier.broker.topology import Topology
 from notifier.delivery.facts import Recorder
@@ -117,6 +119,8 @@ class Entrance:
             self._telling.discard(telling)
             self._untold -= size
             self._told.set()
+            if not telling.cancelled() and (error := telling.exception()):
+                logs.event("untold", logging.ERROR, notification=notification.id, why=str(error))
 
         telling = asyncio.create_task(self._recorder.record(fact.accepted(notification, tier, now_ms)))
         self._telling.add(telling)

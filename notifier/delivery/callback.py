@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
+from notifier.broker.connection import cancelled_by_owner
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.outcome import ErrorClass, Outcome
@@ -61,7 +62,9 @@ class UserCallback:
                 outcome = await self._function(notification)
         except TimeoutError:
             outcome = Outcome.failed(f"{self._name} took longer than {self._timeout:g} s", error=ErrorClass.TIMEOUT)
-        except Exception as error:
+        except BaseException as error:
+            if cancelled_by_owner(error) or isinstance(error, KeyboardInterrupt | GeneratorExit):
+                raise
             outcome = Outcome.failed(f"{self._name} raised {type(error).__name__}: {error}"[:500])
         if not isinstance(outcome, Outcome):
             outcome = Outcome.failed(f"{self._name} returned {type(outcome).__name__}, not an Outcome")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from notifier import logs
@@ -56,10 +56,13 @@ class CarefulStart:
         """Keep a delivery until its turn."""
         self._waiting.put_nowait(delivery)
 
-    async def run(self) -> None:
-        """Return when the redelivered ones are settled; what is still waiting then was not touched."""
+    async def run(self, consuming: Callable[[], Awaitable[object]]) -> None:
+        """Return when the redelivered ones are settled; what is still waiting then was not touched.
+
+        consuming: returns once deliveries can come, and by which connection.
+        """
         worked = 0
-        while (delivery := await self._next()) is not None:
+        while (delivery := await self._next(consuming)) is not None:
             await self._work_alone(delivery)
             worked += 1
         if self._probation is None and self._working:
@@ -67,14 +70,19 @@ class CarefulStart:
         await self._witness.calm()
         logs.event("careful.over", worked=worked)
 
-    async def _next(self) -> Delivery | None:
+    async def _next(self, consuming: Callable[[], Awaitable[object]]) -> Delivery | None:
         """The next redelivered one; redelivered ones come first, so a fresh one, or quiet, says they are through."""
-        try:
-            async with asyncio.timeout(_QUIET):
-                delivery = await self._waiting.get()
-        except TimeoutError:
-            return None
-        return delivery if delivery.redelivered else None
+        while True:
+            connection = await consuming()
+            try:
+                async with asyncio.timeout(_QUIET):
+                    delivery = await self._waiting.get()
+            except TimeoutError:
+                if await consuming() is connection:
+                    return None
+                continue  # it was quiet because nothing could come
+            if not delivery.stale:  # a stale one comes again
+                return delivery if delivery.redelivered else None
 
     async def _work_alone(self, delivery: Delivery) -> None:
         key = key_of(delivery.message)

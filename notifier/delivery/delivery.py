@@ -13,10 +13,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from notifier import logs
 from notifier.broker import poison
+from notifier.broker.connection import cancelled_by_owner
 from notifier.broker.consumer import Delivery
 from notifier.broker.publisher import Publisher, fresh_message_id
 from notifier.broker.topology import Topology, Way
@@ -30,6 +32,7 @@ from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification, fresh_id
 from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
+from notifier.domain.wire import Message
 from notifier.errors import UnreadableMessage
 
 #: The last millisecond of the year 9999, where datetime ends.
@@ -74,15 +77,19 @@ class DeliveryRoom:
 
     def take(self, delivery: Delivery) -> asyncio.Task[None] | None:
         """Start to work on a delivery; None when work that is here adopted it."""
+        if self._in_flight.adopted(delivery):
+            return None
         if self._in_flight.was_settled(delivery):
             return self._spawn(self._acknowledge_again(delivery))
         work = self._in_flight.take(delivery)
-        return None if work is None else self._spawn(self._finish(work, self._work(work)))
+        return self._spawn(self._finish(work, self._work(work)))
 
     def condemn(self, delivery: Delivery, reason: str) -> asyncio.Task[None] | None:
         """Settle a delivery as poison, unworked; None when work that is here adopted it."""
+        if self._in_flight.adopted(delivery):
+            return None
         work = self._in_flight.take(delivery)
-        return None if work is None else self._spawn(self._finish(work, self._settle_poison(work, reason)))
+        return self._spawn(self._finish(work, self._settle_poison(work, reason)))
 
     async def drained(self) -> None:
         """Wait until nothing is in flight."""
@@ -164,11 +171,20 @@ class DeliveryRoom:
     async def _settle_poison(self, work: Work, reason: str) -> None:
         message = work.delivery.message
         logs.event("poisoned", logging.ERROR, tier=self._tier.name, message_id=message.message_id, why=reason)
-        await self._recorder.record(fact.poisoned(message, self._tier, reason, self._now_ms()))
+        try:
+            told = message if len(message.body) <= self._most_payload else replace(message, body=b"")
+            await self._bury(message, told, reason)
+        except Exception as error:  # headers that cannot be written again, or leave no room for ours
+            bare = replace(message, headers=wire.essential(message.headers))
+            await self._bury(bare, replace(bare, body=b""), f"{reason} (headers not kept: {error})")
+        await self._acknowledge(work)
+
+    async def _bury(self, message: Message, told: Message, reason: str) -> None:
+        """told: what of the message goes into the fact."""
+        await self._recorder.record(fact.poisoned(told, self._tier, reason, self._now_ms()))
         await self._publisher.insist_by(
             Way("", self._topology.poison), poison.marked(message, self._tier, reason, self._now_ms())
         )
-        await self._acknowledge(work)
 
     async def _acknowledge(self, work: Work) -> None:
         """The last effect."""
@@ -182,7 +198,9 @@ class DeliveryRoom:
         """See a work to its end. What we did not foresee is a fault of ours, so the message goes to poison."""
         try:
             await steps
-        except Exception as error:
+        except BaseException as error:  # a callback's own CancelledError, say
+            if cancelled_by_owner(error) or isinstance(error, KeyboardInterrupt | GeneratorExit):
+                raise
             logs.event("failed", logging.ERROR, exc_info=error, tier=self._tier.name, key=work.key)
             await self._settle_poison(work, f"notifier failed on it: {type(error).__name__}: {error}")
         finally:

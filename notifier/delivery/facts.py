@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 from notifier.broker.publisher import Publisher, fresh_message_id
 from notifier.broker.topology import Topology, Way
@@ -26,7 +27,10 @@ class Recorder:
         self._commits: asyncio.Task[None] | None = None
 
     async def record(self, *facts: Fact) -> None:
-        """Return once the broker confirmed all of them. Repeats until then."""
+        """Return once the broker confirmed all of them. Repeats until then.
+
+        Raises MessageTooLarge for what the broker takes in no message.
+        """
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gathered.append((fact.encode(facts), confirmed))
         if self._commits is None or self._commits.done():
@@ -44,12 +48,16 @@ class Recorder:
             batch = self._next_batch()
             try:
                 await self._publisher.insist_by(self._way, self._message(batch))
+            except Exception as error:
+                for confirmed in _waiting(batch):
+                    confirmed.set_exception(error)
             except BaseException:
-                for _, confirmed in batch:
+                for confirmed in _waiting([*batch, *self._gathered]):
                     confirmed.cancel()
+                self._gathered.clear()
                 raise
-            for _, confirmed in batch:
-                if not confirmed.done():
+            else:
+                for confirmed in _waiting(batch):
                     confirmed.set_result(None)
 
     def _next_batch(self) -> list[tuple[bytes, asyncio.Future[None]]]:
@@ -68,3 +76,8 @@ class Recorder:
             content_type="application/json",
             message_id=fresh_message_id(),
         )
+
+
+def _waiting(batch: Iterable[tuple[bytes, asyncio.Future[None]]]) -> list[asyncio.Future[None]]:
+    """Whoever has not been cancelled meanwhile."""
+    return [confirmed for _, confirmed in batch if not confirmed.done()]

@@ -11,6 +11,7 @@ import hashlib
 from collections import OrderedDict
 
 from notifier.broker.consumer import Delivery
+from notifier.domain import wire
 from notifier.domain.wire import Message
 
 #: Settled messages that are remembered; only those of the last moments before a lost connection can come again.
@@ -28,12 +29,15 @@ class Work:
 
 
 def key_of(message: Message) -> str:
-    """What tells a message from every other: its message_id, unique per publish, else all of its contents."""
-    if message.message_id:
-        return message.message_id
-    seen = hashlib.sha256(message.body)
-    seen.update(repr((message.correlation_id, sorted(message.headers.items(), key=lambda item: item[0]))).encode())
-    return seen.hexdigest()
+    """What tells a message from every other, now and when it is delivered again: its message_id and its contents.
+
+    The id alone does not: it is unique per publish where we publish, not where a foreign producer puts its order
+    number there. What the broker adds to the headers of a redelivery does not count.
+    """
+    headers = sorted(wire.portable(message.headers).items(), key=lambda header: header[0])
+    seen = hashlib.blake2b(message.body, digest_size=16)
+    seen.update(repr((message.message_id, message.correlation_id, message.content_type, headers)).encode())
+    return f"{(message.message_id or 'no-id')[:64]}:{seen.hexdigest()}"
 
 
 class InFlight:
@@ -52,22 +56,34 @@ class InFlight:
         """Keys of all works."""
         return list(self._works)
 
-    def take(self, delivery: Delivery) -> Work | None:
-        """A new work for this delivery, or None when it was adopted by one that is here."""
-        key = key_of(delivery.message)
-        if delivery.redelivered:
-            for work in self._works.get(key, ()):
-                if work.delivery.stale and work.delivery.message.body == delivery.message.body:
-                    work.delivery = delivery
-                    return None
-        work = Work(key, delivery)
-        self._works.setdefault(key, []).append(work)
+    def take(self, delivery: Delivery) -> Work:
+        """A new work for this delivery."""
+        work = Work(key_of(delivery.message), delivery)
+        self._works.setdefault(work.key, []).append(work)
         self._count += 1
         return work
 
+    def adopted(self, delivery: Delivery) -> bool:
+        """Whether a work that is here and whose delivery went stale took this one in its place."""
+        if not delivery.redelivered:
+            return False
+        stale = [work for work in self._works.get(key_of(delivery.message), ()) if work.delivery.stale]
+        if stale:
+            stale[0].delivery = delivery
+        return bool(stale)
+
     def was_settled(self, delivery: Delivery) -> bool:
-        """Whether this is a message that was settled here and whose acknowledgement did not arrive."""
-        return bool(delivery.redelivered and delivery.message.message_id in self._settled)
+        """Whether this is a message that was settled here and whose acknowledgement did not arrive.
+
+        Without a message_id equal contents are no proof that two messages are one.
+        """
+        return bool(delivery.redelivered and delivery.message.message_id and key_of(delivery.message) in self._settled)
+
+    def remember(self, work: Work) -> None:
+        """The work was settled."""
+        self._settled[work.key] = None
+        if len(self._settled) > _REMEMBERED:
+            self._settled.popitem(last=False)
 
     def drop(self, work: Work) -> None:
         """The work is over: settled, or given back unacknowledged."""
@@ -76,10 +92,3 @@ class InFlight:
         if not works:
             del self._works[work.key]
         self._count -= 1
-
-    def remember(self, work: Work) -> None:
-        """The work was settled. Contents are no proof that two messages are one, so only a message_id counts."""
-        if work.delivery.message.message_id:
-            self._settled[work.key] = None
-            if len(self._settled) > _REMEMBERED:
-                self._settled.popitem(last=False)

@@ -19,6 +19,9 @@ VERSION = 1
 _BROKERS_OWN = ("x-death", "x-first-death", "x-last-death")
 _NEVER_COPIED = frozenset({"x-delay", "CC", "BCC", "x-delivery-count", "x-acquired-count"})
 
+#: The one header of a message whose headers cannot be decoded: their bytes as they came.
+UNDECODABLE = "notifier-undecodable-headers"
+
 #: 3000-01-01. What lies beyond is no moment in milliseconds (nanoseconds, say).
 _MOST_MOMENT = 32_503_680_000_000
 
@@ -54,8 +57,11 @@ class Message:
 def identity(message: Message) -> str | None:
     """The notification's id: its header, else correlation_id, else message_id, where they can be an id.
 
-    None: the message names none and must be stamped. Raises UnreadableMessage for a header that cannot be an id.
+    None: the message names none and must be stamped. Raises UnreadableMessage for a header that cannot be an id, and
+    where no header can be read at all.
     """
+    if UNDECODABLE in message.headers:
+        raise UnreadableMessage("its headers cannot be decoded: nested too deep, or not as AMQP 0-9-1 says")
     stated = _text(message.headers, "notification")
     if stated is not None:
         if not rules.is_id(stated):
@@ -85,6 +91,12 @@ def portable(headers: Mapping[str, object]) -> dict[str, object]:
         for name, value in headers.items()
         if name not in _NEVER_COPIED and not name.startswith(_BROKERS_OWN)
     }
+
+
+def essential(headers: Mapping[str, object]) -> dict[str, object]:
+    """The least that says whose message it is, where no more can be kept: short texts among the known headers."""
+    kept = {name: headers.get(name) for name in ("notification", "merchant", "url", "reference")}
+    return {name: value for name, value in kept.items() if isinstance(value, str) and len(value) <= rules.MOST_URL}
 
 
 def read(message: Message, *, most_payload: int | None = None) -> Notification:

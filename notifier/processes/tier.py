@@ -127,11 +127,11 @@ class TierProcess:
 
     async def _be_careful(self, careful: CarefulStart) -> None:
         try:
-            await careful.run()
+            await careful.run(self._consumer.consuming)
         except ChildFailed:
             return  # the master is gone, so this process drains: nothing more is taken
         self._careful = None  # what waits there untouched is delivered again on the wider connection
-        await self._consumer.widen(self._settings.prefetch)
+        self._consumer.widen(self._settings.prefetch)
 
     def _merchant(self, merchant: str) -> Merchant:
         """Until there is a registry, one rule and one set of secrets serve all merchants."""
