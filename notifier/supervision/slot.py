@@ -173,8 +173,9 @@ class Slot:
 
     def _judge_start(self, child: Incarnation, now: float) -> None:
         if child.sentence != self._told:
+            level = logging.DEBUG if self._told else logging.INFO  # a long wait must not fill the log
             self._told = child.sentence
-            self._tell("child.waits", slot=self.name, pid=child.pid, sentence=child.sentence)
+            self._tell("child.waits", level, slot=self.name, pid=child.pid, sentence=child.sentence)
         if child.refusal is not None and not self.ever_ready:
             self.refusal = child.refusal
         elif child.ready_at is not None:
