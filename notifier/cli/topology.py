@@ -26,7 +26,7 @@ def group() -> None:
     """Queues and exchanges on the broker."""
 
 
-@app.command()
+@app.command(short_help="what stands on the broker, and how it differs")
 def show(as_json: AsJson = False) -> None:
     """Show what the settings say should stand on the broker, and how it stands there. Changes nothing.
 
