@@ -16,6 +16,7 @@ How to add a command, for whoever writes one:
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import sys
@@ -53,15 +54,29 @@ COMMANDS = (
 
 def main() -> None:
     """The entry point: run the command line, exit with its code (0 done, 1 failed, 2 usage, 78 configuration)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not so where a file descriptor was closed before the start
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
     sys.exit(execute(sys.argv[1:]))
 
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. What went wrong is told on stderr."""
     try:
+        code = _call(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a reader that left can still be told from a failure
+    except BrokenPipeError:
+        if not _reader_left():
+            raise  # some other pipe or socket broke: that is a fault, not an early end of `| head`
+        return 1
+    return code
+
+
+def _call(arguments: Sequence[str]) -> int:
+    try:
         with CommandLine(ABOUT, FIRST, COMMANDS, __version__).make_context("notifier", list(arguments)) as context:
             context.command.invoke(context)
-        sys.stdout.flush()  # here, where a reader that left can still be told from a failure
     except typer.Exit as ended:
         return ended.exit_code
     except NotifierError as error:
@@ -72,10 +87,6 @@ def execute(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except BrokenPipeError:
-        if not _reader_left():
-            raise  # some other pipe or socket broke: that is a fault, not an early end of `| head`
-        return 1
     return 0
 
 

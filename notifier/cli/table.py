@@ -20,7 +20,7 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """
     widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads) - 1)]
     before = sum(widths) + _GAP * len(widths)
-    room = shutil.get_terminal_size().columns - before if sys.stdout.isatty() else 0
+    room = shutil.get_terminal_size().columns - before if sys.stdout is not None and sys.stdout.isatty() else 0
     for row in [heads, *rows]:
         first = "".join(cell.ljust(width + _GAP) for cell, width in zip(row, widths, strict=False))
         last = textwrap.wrap(row[-1], room) if room >= _LEAST else [row[-1]]
