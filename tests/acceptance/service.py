@@ -1,0 +1,150 @@
+"""`notifier run` as a process of the tests: started, awaited, killed, ended; and what its log lines say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+NOTIFIER = str(Path(sys.executable).with_name("notifier"))
+
+
+def environment(url: str, namespace: str, **settings: str) -> dict[str, str]:
+    """The environment of a command: this one's without settings of the developer, then those of the test."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
+    return kept | {
+        "NOTIFIER_AMQP_URL": url,
+        "NOTIFIER_NAMESPACE": namespace,
+        "NOTIFIER_SIGNING_SECRET": SECRET,
+        "NOTIFIER_EGRESS__ALLOW": "127.0.0.0/8",
+        "NOTIFIER_LOG__FORMAT": "json",
+        **settings,
+    }
+
+
+class RunningService:
+    """A `notifier run`. events: its JSON log lines so far; lines: everything else that it printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+        self.lines: list[str] = []
+        self._news = asyncio.Condition()
+        self._reading = asyncio.create_task(self._read())
+
+    async def ready(self, timeout: float = 40) -> None:
+        """Wait until it says that every child is ready."""
+        await self._until(lambda: "ready" in self.lines, timeout, "ready")
+
+    async def event(self, name: str, timeout: float = 20, **fields: object) -> dict[str, Any]:
+        """The first event with this name and these fields, awaited."""
+
+        def found() -> dict[str, Any] | None:
+            return next(
+                (
+                    event
+                    for event in self.events
+                    if event["event"] == name and all(event.get(field) == value for field, value in fields.items())
+                ),
+                None,
+            )
+
+        await self._until(found, timeout, f"event {name} {fields}")
+        event = found()
+        assert event is not None
+        return event
+
+    async def settled(self, notifications: set[str], timeout: float = 30) -> None:
+        """Wait until each of these notifications had an attempt that was judged."""
+        await self._until(
+            lambda: (
+                notifications <= {event.get("notification") for event in self.events if event["event"] == "attempt"}
+            ),
+            timeout,
+            f"attempts of {len(notifications)} notifications",
+        )
+
+    def pid(self, tier: str) -> int:
+        """The process that serves a tier now."""
+        started = ("child.started", "child.restarted")
+        return int([e for e in self.events if e["event"] in started and e["slot"] == f"tier:{tier}"][-1]["pid"])
+
+    async def stop(self, timeout: float = 40) -> int:
+        """SIGTERM; the exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(timeout):
+            code = await self.process.wait()
+            await self._reading
+        return code
+
+    async def _until(self, true: Callable[[], object], timeout: float, what: str) -> None:
+        try:
+            async with asyncio.timeout(timeout), self._news:
+                await self._news.wait_for(lambda: true() or self._reading.done())
+        except TimeoutError:
+            raise AssertionError(f"waited {timeout:g} s for {what}; the last lines: {self._last()}") from None
+        assert true(), f"the service ended before {what}: {self._last()}"
+
+    def _last(self) -> str:
+        return "\n".join([*self.lines[-5:], *(json.dumps(event) for event in self.events[-15:])])
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            text = line.decode().rstrip("\n")
+            try:
+                event = json.loads(text)
+            except ValueError:
+                event = None
+            if isinstance(event, dict):
+                self.events.append(event)
+            else:
+                self.lines.append(text)
+            async with self._news:
+                self._news.notify_all()
+        async with self._news:
+            self._news.notify_all()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    variables: Mapping[str, str], *arguments: str, cwd: Path | None = None
+) -> AsyncIterator[RunningService]:
+    """A service that is ready; drained, or killed if that takes too long, at the end of the block."""
+    process = await asyncio.create_subprocess_exec(
+        NOTIFIER, "run", *arguments, env=dict(variables), cwd=cwd, stderr=asyncio.subprocess.PIPE, limit=2**22
+    )
+    service = RunningService(process)
+    try:
+        await service.ready()
+        yield service
+    finally:
+        try:
+            await service.stop()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def notifier(variables: Mapping[str, str], *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    """Run one command to its end: exit code, stdout, stderr."""
+    process = await asyncio.create_subprocess_exec(
+        NOTIFIER,
+        *arguments,
+        env=dict(variables),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
