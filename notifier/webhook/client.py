@@ -151,7 +151,7 @@ class Webhook:
             await self._ask(session, url, payload, headers, exchange)
             return
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            if not (exchange.reused and exchange.unanswered):
+            if session.closed or not (exchange.reused and exchange.unanswered):
                 raise
         exchange.wire, exchange.fresh = None, True
         await self._ask(session, url, payload, headers, exchange)

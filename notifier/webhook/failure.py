@@ -21,6 +21,8 @@ _OWN_FAULT = (errno.EMFILE, errno.ENFILE)
 #: What aiohttp's parser says when a header or their number is over its bound.
 _OVER_BOUND = ("Got more than", "Too many headers")
 _LONGEST_LINE = 200
+#: Addresses that a line names.
+_MOST_NAMED = 3
 
 Failure = tuple[ErrorClass, str]
 
@@ -105,7 +107,9 @@ def _broken(error: Exception, host: str, exchange: Exchange) -> Failure:
 def _reached(exchange: Exchange, host: str) -> str:
     if exchange.peer is not None:
         return exchange.peer
-    return " and ".join(dict.fromkeys(exchange.dialled)) or host
+    dialled = list(dict.fromkeys(exchange.dialled))
+    more = f" and {len(dialled) - _MOST_NAMED} more" if len(dialled) > _MOST_NAMED else ""
+    return ", ".join(dialled[:_MOST_NAMED]) + more or host
 
 
 def _certificate_fault(error: Exception) -> str:

@@ -367,6 +367,28 @@ async def test_being_cancelled_passes_through_and_closes_the_connection() -> Non
         await asyncio.wait_for(merchant.ended.wait(), 5)
 
 
+@pytest.mark.parametrize("kept_alive", [False, True])
+async def test_calls_under_way_when_the_client_closes_end_as_reset(kept_alive: bool) -> None:
+    arrived = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if kept_alive:
+            await request(reader)
+            writer.write(OK)
+        await request(reader)
+        arrived.set()
+        await reader.read()
+
+    async with raw_merchant(talk) as merchant, a_webhook(timeout=60) as webhook:
+        if kept_alive:
+            assert (await webhook(a_notification(merchant.url), a_merchant())).acknowledged
+        call = asyncio.create_task(webhook(a_notification(merchant.url), a_merchant()))
+        await arrived.wait()
+        await webhook.close()
+        assert (await asyncio.wait_for(call, 5)).error is ErrorClass.RESET
+        assert merchant.connections == 1
+
+
 async def test_starting_and_closing_twice_is_fine_and_a_call_outside_is_a_mistake() -> None:
     webhook = Webhook(Egress())
     with pytest.raises(RuntimeError, match=r"Webhook\.start\(\) comes before the first call"):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
+import os
 import socket
 import tracemalloc
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from raw_merchant import Talk, a_merchant, a_notification, a_webhook, raw_merchant, request, saying, without_end
@@ -246,6 +250,38 @@ async def test_a_refused_connection_names_the_address() -> None:
             outcome = await webhook(a_notification(f"http://{address}/"), a_merchant())
     assert (outcome.error, outcome.detail) == (ErrorClass.CONNECT, f"connection refused by {address}")
     assert outcome.address is None
+
+
+@pytest.mark.parametrize(
+    ("number", "detail"),
+    [
+        (errno.EHOSTUNREACH, "no route to 127.0.0.1:9"),
+        (errno.ENETUNREACH, "no route to 127.0.0.1:9"),
+        (errno.EACCES, "cannot connect to 127.0.0.1:9: permission denied"),
+    ],
+)
+async def test_what_the_kernel_says_about_an_address_is_told(
+    monkeypatch: pytest.MonkeyPatch, number: int, detail: str
+) -> None:
+    async def start_connection(*_: object, socket_factory: Callable[[object], socket.socket], **__: object) -> None:
+        socket_factory((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))).close()
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", start_connection)
+    async with a_webhook() as webhook:
+        outcome = await webhook(a_notification("http://127.0.0.1:9/"), a_merchant())
+    assert (outcome.error, outcome.detail) == (ErrorClass.CONNECT, detail)
+
+
+async def test_running_out_of_descriptors_is_told_as_our_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(**_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("notifier.webhook.guard.socket", SimpleNamespace(socket=exhausted))
+    async with a_webhook() as webhook:
+        outcome = await webhook(a_notification("http://127.0.0.1:9/"), a_merchant())
+    assert outcome.error is ErrorClass.CONNECT
+    assert outcome.detail == "notifier itself has no file descriptor left: raise `ulimit -n`"
 
 
 def test_the_settings_promise_what_the_bounds_can_hold() -> None:
