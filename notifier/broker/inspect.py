@@ -15,7 +15,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from notifier.broker import declare
-from notifier.broker.connection import LOST, open_once
+from notifier.broker.connection import open_once, was_cut
 from notifier.broker.topology import Exchange, Queue, Topology
 from notifier.errors import BrokerError
 
@@ -81,8 +81,10 @@ class Look:
                 raise BrokerError(f"the user in NOTIFIER_AMQP_URL may not look at {what}") from None
             except TimeoutError:
                 raise BrokerError(f"no answer about {what} within {_PATIENCE:.0f} s: has it a leader?") from None
-            except LOST as error:
-                raise BrokerError(f"the broker did not tell about {what}: {error}") from None
+            except BaseException as error:
+                if not was_cut(channel, error):
+                    raise
+                raise BrokerError(f"the broker did not tell about {what}: the connection was lost") from None
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel]:
@@ -95,8 +97,9 @@ class Look:
             try:
                 async with asyncio.timeout(_PATIENCE):
                     await channel.close()
-            except (*LOST, TimeoutError):
-                pass  # the broker closed it first
+            except BaseException as error:
+                if not was_cut(channel, error) and not isinstance(error, TimeoutError):
+                    raise
 
 
 @asynccontextmanager

@@ -8,20 +8,23 @@ other one holds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiormq import spec
 from aiormq.channel import Channel
 
 from notifier.broker import poison
-from notifier.broker.connection import LOST
+from notifier.broker.connection import was_cut
 from notifier.broker.inspect import Look
 from notifier.broker.poison import Poisoned
 from notifier.broker.topology import Topology
 from notifier.domain.wire import Message
 from notifier.errors import BrokerError
+
+T = TypeVar("T")
 
 #: Seconds for one message.
 _PATIENCE = 10.0
@@ -53,18 +56,10 @@ class Held:
 
     async def remove(self, taken: Taken) -> None:
         """Acknowledge one that was taken here: it is gone from the queue."""
-        try:
-            await self._channel.basic_ack(taken.tag)
-        except (*LOST, RuntimeError) as error:
-            raise _lost(error) from None
+        await self._unless_lost(self._channel.basic_ack(taken.tag))
 
     async def _get(self) -> Taken | None:
-        try:
-            got = await self._channel.basic_get(self._topology.poison, timeout=_PATIENCE)
-        except TimeoutError:
-            raise BrokerError(f"{self._topology.poison} gives nothing within {_PATIENCE:.0f} s") from None
-        except (*LOST, RuntimeError) as error:
-            raise _lost(error) from None
+        got = await self._unless_lost(self._channel.basic_get(self._topology.poison, timeout=_PATIENCE))
         if not isinstance(got.delivery, spec.Basic.GetOk):
             return None
         properties = got.header.properties
@@ -78,6 +73,16 @@ class Held:
         assert got.delivery.delivery_tag is not None
         return Taken(poison.read(message, self._topology), got.delivery.delivery_tag)
 
+    async def _unless_lost(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except TimeoutError:
+            raise BrokerError(f"{self._topology.poison} gives nothing within {_PATIENCE:.0f} s") from None
+        except BaseException as error:
+            if not was_cut(self._channel, error):
+                raise
+            raise BrokerError("the connection to RabbitMQ was lost; what is not told above is as it was") from None
+
 
 @asynccontextmanager
 async def holding(look: Look, topology: Topology) -> AsyncIterator[Held]:
@@ -85,7 +90,3 @@ async def holding(look: Look, topology: Topology) -> AsyncIterator[Held]:
     state = await look.queue(topology.poison)
     async with look.channel() as channel:
         yield Held(channel, topology, state.ready if state is not None else 0)
-
-
-def _lost(error: BaseException) -> BrokerError:
-    return BrokerError(f"the connection to RabbitMQ was lost ({error}); what was not told above is as it was")

@@ -19,6 +19,7 @@ from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.cli import poison_view as view
 from notifier.cli.options import AsJson
+from notifier.cli.telling import Telling
 from notifier.errors import InvalidInput, NoBroker
 from notifier.settings import Settings, load
 
@@ -129,6 +130,7 @@ def _place() -> Place:
     settings = load()
     if not settings.amqp_urls:
         raise NoBroker.named()
+    Telling().listen()
     return Place(settings, Topology(settings.namespace, settings.tiers, settings.delay))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from notifier.broker.poison import Poisoned
+from notifier.cli.table import print_table
 
 _WIDE = 200
 #: What a terminal would obey instead of showing it. Poison comes from anywhere.
@@ -50,30 +51,24 @@ def print_json(value: Any) -> None:
 
 def print_list(found: Sequence[Poisoned], count: int, queue: str) -> None:
     """A table for people."""
-    from rich.table import Table
-    from rich.text import Text
-
-    console = _console()
     if not found:
-        console.print(Text(f"{queue} is empty", style="green"))
+        typer.echo(f"{queue} is empty")
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("id", overflow="fold")
-    table.add_column("since", no_wrap=True)
-    table.add_column("tier", no_wrap=True)
-    table.add_column("merchant", overflow="fold")
-    table.add_column("why", overflow="fold", style="yellow")
-    for poisoned in found:
-        table.add_row(
-            Text(_visible(poisoned.id)),
-            _iso(poisoned.since) or "?",
-            poisoned.tier.name if poisoned.tier else "?",
-            Text(_visible(_merchant(poisoned) or "?")),
-            Text(_visible(poisoned.reason)),
-        )
-    console.print(table)
+    print_table(
+        ["ID", "SINCE", "TIER", "MERCHANT", "WHY"],
+        [
+            [
+                _visible(poisoned.id),
+                _iso(poisoned.since) or "?",
+                poisoned.tier.name if poisoned.tier else "?",
+                _visible(_merchant(poisoned) or "?"),
+                _visible(poisoned.reason),
+            ]
+            for poisoned in found
+        ],
+    )
     more = f"; {count - len(found):,} more, see --limit" if count > len(found) else ""
-    console.print(Text(f"\n{len(found):,} shown{more}. notifier poison show|requeue|discard ID", style="dim"))
+    typer.echo(f"\n{len(found):,} shown{more}. To go on: notifier poison show|requeue|discard ID")
 
 
 def print_whole(poisoned: Poisoned) -> None:

@@ -13,6 +13,7 @@ import typer
 from notifier.broker.inspect import Look, QueueState, looking
 from notifier.broker.topology import Exchange, Queue, Topology
 from notifier.cli.options import AsJson
+from notifier.cli.telling import Telling
 from notifier.errors import NoBroker
 from notifier.settings import Settings, load, without_password
 
@@ -42,6 +43,7 @@ def show(as_json: AsJson = False) -> None:
     settings = load()
     if not settings.amqp_urls:
         raise NoBroker.named()
+    Telling().listen()
     topology = Topology(settings.namespace, settings.tiers, settings.delay)
     seen = asyncio.run(_look(settings, topology))
     if as_json:
