@@ -1,0 +1,177 @@
+"""`notifier dev`: the default ladder at real speed, judged by a receiver that shares no code with notifier."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import standardwebhooks
+
+from tests.acceptance.service import NOTIFIER, SECRET
+from tests.acceptance.test_spine import gone
+
+LATEST_MS = 250
+
+
+class IndependentReceiver(BaseHTTPRequestHandler):
+    """Answers by the path as the samples' merchants would, and writes down when what came."""
+
+    log: list[tuple[str, int, float]]
+    failures: list[str]
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        moment = time.time()
+        body = self.rfile.read(int(self.headers["content-length"]))
+        try:
+            standardwebhooks.Webhook(SECRET).verify(body, {name.lower(): value for name, value in self.headers.items()})
+        except standardwebhooks.WebhookVerificationError as error:
+            self.failures.append(str(error))
+        attempt = int(self.headers["notifier-attempt"])
+        self.log.append((self.headers["webhook-id"], attempt, moment * 1000))
+        good = self.path == "/prompt" or (self.path == "/flaky" and attempt == 3)
+        self.send_response(200 if good else 500)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
+        """Say nothing on stderr."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, type[IndependentReceiver]]]:
+    handler = type("Handler", (IndependentReceiver,), {"log": [], "failures": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")} | more
+
+
+async def dev(variables: dict[str, str], *arguments: str, timeout: float) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        NOTIFIER,
+        "dev",
+        *arguments,
+        env=variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(timeout):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+def unix_ms(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp() * 1000
+
+
+async def test_the_default_ladder_at_real_speed_agrees_with_an_independent_receiver(
+    receiver: tuple[str, type[IndependentReceiver]],
+) -> None:
+    url, seen = receiver
+    variables = clean_environment(NOTIFIER_SIGNING_SECRET=SECRET)
+    code, out, err = await dev(variables, "--once", "--json", "--receiver", url, timeout=110)
+    assert code == 0, err
+    report = json.loads(out)
+    told = {note["merchant"]: note for note in report["notifications"]}
+    assert {name: note["result"] for name, note in told.items()} == {
+        "prompt": "complete",
+        "flaky": "complete",
+        "silent": "exhausted",
+    }
+    assert [a["tier"] for a in told["silent"]["attempts"]] == ["1s", "3s", "5s", "15s", "30s"]
+    attempts = {(note["id"], a["number"]): a for note in told.values() for a in note["attempts"]}
+    assert sorted(attempts) == sorted((webhook_id, number) for webhook_id, number, _ in seen.log)
+    late = [moment - unix_ms(attempts[webhook_id, number]["due"]) for webhook_id, number, moment in seen.log]
+    assert min(late) >= 0, "no attempt before its due moment"
+    assert max(late) <= LATEST_MS, "and none long after"
+    assert seen.failures == [], "every signature verifies"
+
+
+async def test_the_merchants_of_dev_keep_a_log_of_their_own_that_agrees(tmp_path: Path) -> None:
+    log = tmp_path / "merchants.log"
+    variables = clean_environment(NOTIFIER_LADDER="0s,1s")
+    code, out, err = await dev(variables, "--once", "--json", "--receiver-log", str(log), timeout=60)
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["agrees"] is True
+    told = sorted((note["id"], a["number"]) for note in report["notifications"] for a in note["attempts"])
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert told == sorted((line["webhook-id"], line["attempt"]) for line in lines)
+    assert {line["signature"] for line in lines} == {"valid"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+async def test_everything_that_dev_started_is_gone_after(number: signal.Signals) -> None:
+    mark = secrets.token_hex(8)
+    variables = clean_environment(NOTIFIER_LADDER="1s", MARK=mark)
+    process = await asyncio.create_subprocess_exec(
+        NOTIFIER, "dev", env=variables, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while b"attempt 1" not in await process.stdout.readline():
+            pass
+        started = started_by(process.pid, mark)
+        assert any("beam" in name for name in started.values()), "the private node runs"
+        assert any("tier 1s" in name for name in started.values()), "and so does the tier process"
+        process.send_signal(number)
+        await process.communicate()
+        await asyncio.gather(*(gone(pid) for pid in started if pid != process.pid))
+    assert [pid for pid in started if alive(pid)] == []
+
+
+def started_by(pid: int, mark: str) -> dict[int, str]:
+    """Every process below this one, and those that left its tree but inherited the mark, with their command lines.
+
+    Both ways, since a daemon leaves the tree and a process that sets its title overwrites its environment.
+    """
+    children: dict[int, list[int]] = {}
+    found = {}
+    for directory in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if not directory.name.isdigit():
+                continue
+            parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(directory.name))
+            if f"MARK={mark}".encode() in (directory / "environ").read_bytes():
+                found[int(directory.name)] = command_line(directory)
+    below = [pid]
+    for each in below:
+        below += children.get(each, [])
+        found[each] = command_line(Path(f"/proc/{each}"))
+    return found
+
+
+def command_line(directory: Path) -> str:
+    try:
+        return (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def alive(pid: int) -> bool:
+    """Whether it still runs; one that has ended and was not yet reaped by init does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
