@@ -81,11 +81,11 @@ class NodeFiles:
         kept = {name: value for name, value in inherited.items() if not name.startswith(theirs)}
         return kept | self._erlang() | self._rabbitmq() | {"HOME": str(self.directory / "home"), "LANG": "C.UTF-8"}
 
-    def log_tail(self, lines: int = 12) -> str:
-        """The last lines that the node wrote, for whoever must find out why it did not boot."""
-        texts = [self._read("log/console"), self._read("log/node.log")]
-        told = [line for text in texts for line in text.splitlines()[-lines:] if line.strip()]
-        return "\n".join(told) or "(it wrote nothing)"
+    def complaint(self, lines: int = 12) -> str:
+        """What the node wrote last, its errors if there are any: for whoever must find out why it did not boot."""
+        written = [line for name in ("console", "node.log") for line in self._log(name) if line.strip()]
+        errors = list(dict.fromkeys(line for line in written if "[error]" in line))
+        return "\n".join(errors[:lines] or written[-lines:]) or "(it wrote nothing)"
 
     def _erlang(self) -> dict[str, str]:
         return {
@@ -119,7 +119,7 @@ class NodeFiles:
             "RABBITMQ_CONF_ENV_FILE": str(own / "rabbitmq-env.conf"),
             "RABBITMQ_PLUGINS_DIR": os.pathsep.join(map(str, self.plugin_directories)),
             "RABBITMQ_MAX_NUMBER_OF_PROCESSES": "131072",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S {min(4, os.cpu_count() or 1)} +SDio 4 +A 4",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S {min(4, os.cpu_count() or 1)}",
             # the script then becomes the VM instead of waiting for it: one process less, and its pid is the VM's
             "RUNNING_UNDER_SYSTEMD": "true",
         }
@@ -134,11 +134,11 @@ class NodeFiles:
             "raft.wal_max_size_bytes = 33554432\n"
         )
 
-    def _read(self, name: str) -> str:
+    def _log(self, name: str) -> list[str]:
         try:
-            return (self.directory / name).read_text(errors="replace")
+            return (self.directory / "log" / name).read_text(errors="replace").splitlines()
         except OSError:
-            return ""
+            return []
 
 
 def _is_free(port: int) -> bool:
