@@ -1,0 +1,138 @@
+"""The broker of the tests: NOTIFIER_AMQP_URL, else a container if an engine really answers, else a private node.
+
+A missing broker fails the tests that need one; it never skips them. Tests marked `plugin` need a broker that offers the
+x-delayed-message exchange: elsewhere they are left out, which is the one reason for that, and the last lines of every
+run say how many ran or why none did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import aio_pika
+import pytest
+
+from notifier.broker import container
+from notifier.broker.cleanup import delete_namespace
+from notifier.broker.installation import DELAYED_PLUGIN, has_plugin, installed, plugin_directories
+from notifier.broker.node import PrivateNode
+from notifier.domain.tier import Tier
+
+GIVEN = "NOTIFIER_AMQP_URL"
+
+#: Tiers that tests use; the objects of others are removed with the private node, or by the test that makes them.
+TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "15s", "30s"))
+
+_OFFERED = pytest.StashKey[bool]()
+
+
+@dataclass(frozen=True, slots=True)
+class TestBroker:
+    """The broker under test. node: None when it is not ours. source: for people."""
+
+    __test__ = False
+
+    url: str
+    source: str
+    node: PrivateNode | None = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settings of the developer must not change what is tested; only the broker may be named."""
+    config.stash[_OFFERED] = _plugin_may_run()
+    for name in [name for name in os.environ if name.startswith("NOTIFIER_") and name != GIVEN]:
+        del os.environ[name]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the broker cannot offer."""
+    if config.stash[_OFFERED]:
+        return
+    left_out = [item for item in items if item.get_closest_marker("plugin")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("plugin")]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how much of the plugin's mode was tested."""
+    ran = {
+        report.nodeid
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and "plugin" in report.keywords and report.when == "call"
+    }
+    if ran:
+        terminalreporter.write_line(f"plugin mode: {len(ran)} tests ran")
+    elif config.stash[_OFFERED]:
+        terminalreporter.write_line("plugin mode: no test of it was selected")
+    else:
+        terminalreporter.write_line(
+            f"plugin mode: no test ran, since {DELAYED_PLUGIN} lies in no directory of RABBITMQ_PLUGINS_DIR and not "
+            f"beside the installed server, and no broker that offers it is named in {GIVEN}"
+        )
+
+
+def _plugin_may_run() -> bool:
+    """Known before a broker runs: a private node enables the plugin when it finds it; others are asked by declaring."""
+    if GIVEN in os.environ:
+        return _asked(os.environ[GIVEN])
+    scripts = installed()
+    if scripts is None or container.engine_answers():
+        return False  # the plain image does not have it
+    return has_plugin(plugin_directories(scripts, os.environ), DELAYED_PLUGIN)
+
+
+def _asked(url: str) -> bool:
+    import asyncio
+
+    async def ask() -> bool:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(10), await aio_pika.connect(url.split(",")[0]) as connection:
+                channel = await connection.channel()
+                name = f"notifier-probe-{secrets.token_hex(4)}"
+                await channel.declare_exchange(
+                    name, "x-delayed-message", auto_delete=True, arguments={"x-delayed-type": "direct"}
+                )
+                await channel.exchange_delete(name)
+                return True
+        return False
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="session")
+async def broker() -> AsyncIterator[TestBroker]:
+    """The broker of the whole run. Tests that kill or alarm one start a private node of their own."""
+    if url := os.environ.get(GIVEN):
+        yield TestBroker(url, GIVEN)
+    elif container.engine_answers():
+        with _container() as address:
+            yield TestBroker(address, "container")
+    elif installed() is not None:
+        async with await PrivateNode.start() as node:
+            yield TestBroker(node.url, "private node", node)
+    else:
+        pytest.fail(
+            f"no RabbitMQ to test against: set {GIVEN}, or install one with `make setup`; a missing broker never skips",
+            pytrace=False,
+        )
+
+
+@contextlib.contextmanager
+def _container() -> Iterator[str]:
+    from testcontainers.rabbitmq import RabbitMqContainer
+
+    with RabbitMqContainer(container.IMAGE) as running:
+        yield f"amqp://guest:guest@{running.get_container_host_ip()}:{running.get_exposed_port(5672)}/"
+
+
+@pytest.fixture
+async def namespace(broker: TestBroker) -> AsyncIterator[str]:
+    """A namespace of this test alone; what it left on the broker is deleted afterwards."""
+    name = f"test-{secrets.token_hex(4)}"
+    yield name
+    await delete_namespace(broker.url, name, TIERS)
