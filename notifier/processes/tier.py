@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 
 import uvloop
 from setproctitle import setproctitle
@@ -22,6 +23,8 @@ from notifier.errors import ChildFailed, ConfigurationError
 from notifier.settings import Settings
 from notifier.supervision.child import Parent
 from notifier.webhook.client import Webhook
+
+_DESCRIPTORS = 65_536
 
 
 class TierProcess:
@@ -147,7 +150,16 @@ def _callback(settings: Settings) -> Callback:
 def main(tier: str, slot: str, epoch: int, fd: int) -> int:
     """The whole life of a tier process; returns its exit code. fd: this end of the pipe to the master."""
     setproctitle(f"notifier: tier {tier}")
+    _allow_many_connections()
     return uvloop.run(_live(Tier.parse(tier), slot, epoch, fd))
+
+
+def _allow_many_connections() -> None:
+    """A callback is a socket, and a soft limit of 1,024, common for services, is less than two prefetches of 2,000."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _live(tier: Tier, slot: str, epoch: int, fd: int) -> int:
