@@ -50,6 +50,11 @@ def test_what_is_no_ladder_is_refused_naming_the_bad_part(spelled: str, named_in
     assert len(str(refused.value)) < 400
 
 
+def test_a_ladder_of_the_most_tiers_and_of_the_longest_spelling_is_read() -> None:
+    assert len(Ladder.parse("1s," * 64)) == 64
+    assert len(Ladder.parse("1s".ljust(2048))) == 1
+
+
 def test_a_ladder_of_no_tiers_cannot_be_made() -> None:
     with pytest.raises(InvalidLadder, match="at least one tier"):
         Ladder(())

@@ -38,7 +38,7 @@ def test_any_other_id_is_refused_naming_it(text: str) -> None:
 def test_fresh_ids_are_ids_and_differ() -> None:
     some = {rules.fresh_id() for _ in range(100)}
     assert len(some) == 100
-    assert all(rules.is_id(one) for one in some)
+    assert all(rules.is_id(one) and len(one) == len("ntf_") + 128 / 4 for one in some)
 
 
 @pytest.mark.parametrize("text", ["m1", "Café Zürich", "a:b/c", "42", "商户", "x" * 128])
@@ -56,6 +56,13 @@ def test_a_merchant_id_that_cannot_be_sent_or_shown_is_refused(text: str) -> Non
 def test_a_reference_that_cannot_be_sent_or_shown_is_refused(text: str) -> None:
     with pytest.raises(InvalidNotification, match="reference"):
         rules.check_reference(text)
+
+
+@pytest.mark.parametrize(("length", "shown"), [(80, "'" + "." * 80 + "'"), (81, "'" + "." * 77 + "…'")])
+def test_a_long_text_is_shown_cut(length: int, shown: str) -> None:
+    with pytest.raises(InvalidNotification) as refused:
+        rules.check_id("." * length)
+    assert str(refused.value).startswith(f"{shown} is not a notification id")
 
 
 @pytest.mark.parametrize("text", ["order 42", "x" * 256, "订单/42"])

@@ -192,6 +192,12 @@ def test_a_moment_that_cannot_be_one_costs_the_measurement_not_the_delivery(head
     assert header not in wire.write(read, "m").headers
 
 
+@pytest.mark.parametrize("value", [1, 32_503_679_999_999])
+def test_a_moment_of_this_millennium_is_read(value: int) -> None:
+    assert wire.read(message({"due-at": value})).due_at == value
+    assert wire.read(message({"due-at": 32_503_680_000_000})).due_at is None
+
+
 @pytest.mark.parametrize("value", ["nonsense", b"\xff", 5, True, [TRACE], TRACE.upper()])
 def test_a_trace_context_that_is_none_is_dropped_not_refused(value: object) -> None:
     assert wire.read(message({"traceparent": value})).traceparent is None
@@ -250,6 +256,7 @@ def test_a_body_over_the_limit_is_unreadable(size: int, readable: bool) -> None:
         ("", "application/json"),
         ("text/plain\r\nX-Evil: 1", "application/json"),
         ("tëxt/plain", "application/json"),
+        ("x" * 128, "x" * 128),
         ("x" * 129, "application/json"),
     ],
 )
@@ -311,6 +318,16 @@ def test_what_is_written_says_its_version_and_leaves_out_what_is_not_known() -> 
         "text/plain",
         "msg-2",
     )
+
+
+def test_the_essential_headers_are_short_texts_that_say_whose_message_it_is() -> None:
+    headers = {"merchant": "m1", "url": "x" * 2048, "reference": "x" * 2049, "notification": 7, "x-mine": "y"}
+    assert wire.essential(headers) == {"merchant": "m1", "url": "x" * 2048}
+
+
+def test_a_message_whose_headers_cannot_be_decoded_is_unreadable_in_spite_of_its_message_id() -> None:
+    with pytest.raises(UnreadableMessage, match="cannot be decoded"):
+        wire.read(message({wire.UNDECODABLE: bytearray(b"\x05")}))
 
 
 # For all notifications, and for all messages
