@@ -18,7 +18,7 @@ _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' for (?P<kind>\w+) '(?P<name>[^']+)' in vhost '[^']*': "
     r"received (?P<ours>.+?) but current is (?P<theirs>.+)$"
 )
-_VALUE = re.compile(r"the value '(?P<value>.*)' of type '.*'")
+_VALUE = re.compile(r"(?:the value )?'(?P<value>.*?)'(?: of type '.*')?")
 
 
 async def declare(channel: Channel, topology: Topology) -> None:
@@ -88,8 +88,9 @@ def explained(error: ChannelPreconditionFailed, topology: Topology) -> NotifierE
 
 
 def _value(said: str) -> str:
-    found = _VALUE.search(said)
-    return found["value"] if found else said.strip()
+    """The broker writes '5000', the value '5000' of type 'long', or none."""
+    found = _VALUE.fullmatch(said.strip())
+    return (found["value"] or "empty") if found else said.strip()
 
 
 def _missing_plugin() -> DelayMechanismMissing:

@@ -29,6 +29,8 @@ from notifier.settings import Settings
 
 #: Bytes of payloads whose `accepted` fact is still on its way; a producer that is faster waits for the ledger queue.
 _MOST_UNTOLD = 16 * 1024 * 1024
+#: Characters; a longer one, or one with control characters, would not come through `wire.read` as it went in.
+_MOST_CONTENT_TYPE = 128
 
 
 def compose(
@@ -55,6 +57,10 @@ def compose(
         )
     if traceparent is not None and not is_traceparent(traceparent):
         raise InvalidNotification(f"{traceparent!r} is not a W3C traceparent")
+    if not content_type.isascii() or not content_type.isprintable() or not 0 < len(content_type) <= _MOST_CONTENT_TYPE:
+        raise InvalidNotification(
+            f"{content_type!r:.80} is not a content type: 1 to {_MOST_CONTENT_TYPE} printable ASCII characters are possible"
+        )
     chosen: Ladder = settings.default_ladder if ladder is None else named(ladder, settings.named_ladders)
     return Notification(
         id=fresh_id() if notification_id is None else check_id(notification_id),
