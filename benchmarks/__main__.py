@@ -1,0 +1,177 @@
+"""`python -m benchmarks`: measure, print, and fail if anything was lost, doubled or early."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aiormq.exceptions import AMQPError
+
+from benchmarks import machine, table
+from benchmarks.broker import Broker, open_broker
+from benchmarks.receiver import Receiver, open_receiver
+from benchmarks.run import Figures, Plan, Run
+from benchmarks.sides import side
+from notifier import logs
+from notifier.errors import NotifierError
+
+SIDES = ("notifier", "bare")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what the command line asks for; returns the exit code: 0 done, 1 failed, 2 usage, 78 configuration."""
+    options = _options(arguments)
+    logs.configure("error", "console", "bench")  # what ends a benchmark is said below
+    try:
+        return asyncio.run(_measure(options))
+    except NotifierError as error:
+        _say(str(error))
+        return error.exit_code
+    except AMQPError as error:
+        _say(f"RabbitMQ failed meanwhile: {error}")
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        _say("stopped; nothing was measured")
+        return 130
+
+
+async def _measure(options: argparse.Namespace) -> int:
+    _cancel_on_sigterm()
+    plan = Plan(options.count, options.rate, options.seconds)
+    began, quiet = datetime.now(UTC), await machine.look_around()
+    if quiet.warning:
+        _say(f"warning: {quiet.warning}")
+    with tempfile.TemporaryDirectory(prefix="notifier-bench-") as name:
+        directory = Path(name)
+        (directory / "receiver").mkdir()
+        async with open_receiver(directory / "receiver") as receiver:
+            _say("waiting for RabbitMQ")
+            async with open_broker() as broker:
+                described = machine.description(broker.version)
+                pairs = await _pairs(options, plan, broker, receiver, directory)
+    _print(options, described, quiet, pairs)
+    if options.json:
+        whole = _as_json(options, plan, began, described, quiet, pairs)
+        options.json.write_text(json.dumps(whole, indent=2) + "\n")
+    return 0
+
+
+async def _pairs(
+    options: argparse.Namespace, plan: Plan, broker: Broker, receiver: Receiver, directory: Path
+) -> list[dict[str, Figures]]:
+    """The sides in turn, A B A B A B: what changes on the machine meanwhile changes for both."""
+    token, pairs = secrets.token_hex(3), []
+    for number in range(1, options.pairs + 1):
+        pair = {}
+        for short in [options.only] if options.only else SIDES:
+            name = f"{token}-{number}-{short}"
+            measured = side(short, broker.url, f"bench-{name}")
+            _say(f"pair {number} of {options.pairs}: {measured.name}")
+            pair[measured.name] = await Run(name, measured, plan, broker, receiver, directory / name).measure()
+        pairs.append(pair)
+    return pairs
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="notifier beside a bare loop, counted by the receiver (nginx), on a private RabbitMQ node or on "
+        "that of NOTIFIER_AMQP_URL. What each figure means: docs/benchmarks.md.",
+    )
+    parser.add_argument("--count", type=_at_least(1000), default=5000, help="notifications of the backlog (5000)")
+    parser.add_argument("--pairs", type=_at_least(1), default=3, help="how often both sides are measured in turn (3)")
+    parser.add_argument("--rate", type=_at_least(1), default=200, help="notifications a second, steady part (200)")
+    parser.add_argument("--seconds", type=_at_least(1), default=20, help="length of the steady part (20)")
+    parser.add_argument("--only", choices=SIDES, help="one side alone, such as for a profiler")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything into a file, for programs")
+    return parser.parse_args(arguments)
+
+
+def _at_least(least: int) -> Any:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise ValueError
+        return int(text)
+
+    number.__name__ = f"whole number from {least:,} on"  # what argparse calls it in its errors
+    return number
+
+
+def _print(
+    options: argparse.Namespace, described: dict[str, Any], quiet: machine.Quiet, pairs: list[dict[str, Figures]]
+) -> None:
+    print(
+        f"pairs, in turn: {options.pairs}; each side: a backlog of {options.count:,}, then {options.rate} "
+        f"a second for {options.seconds} s;\nevery notification arrived exactly once, counted by the receiver\n"
+    )
+    print(table.table(_by_side(pairs)))
+    print()
+    print("\n".join(f"{name.replace('_', ' '):<12} {value}" for name, value in described.items()))
+    print(f"{'before':<12} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
+    print(f"{'meanwhile':<12} others used at most {_others(pairs):.0%} of the cores during a run")
+    print(f"{'command':<12} {_command(options)}")
+    for warning in (quiet.warning, machine.disturbance(_others(pairs))):
+        if warning:
+            print(f"\nWARNING: {warning}")
+
+
+def _as_json(
+    options: argparse.Namespace,
+    plan: Plan,
+    began: datetime,
+    described: dict[str, Any],
+    quiet: machine.Quiet,
+    pairs: list[dict[str, Figures]],
+) -> dict[str, Any]:
+    return {
+        "began": began.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "command": _command(options),
+        "plan": asdict(plan),
+        "machine": described,
+        "before": {**asdict(quiet), "warning": quiet.warning},
+        "pairs": [{name: asdict(figures) for name, figures in pair.items()} for pair in pairs],
+        **table.summary(_by_side(pairs)),
+    }
+
+
+def _others(pairs: list[dict[str, Figures]]) -> float:
+    return max(figures.others_share for pair in pairs for figures in pair.values())
+
+
+def _by_side(pairs: list[dict[str, Figures]]) -> dict[str, list[Figures]]:
+    return {name: [pair[name] for pair in pairs] for name in pairs[0]}
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command that measures this again."""
+    words = ["python", "-m", "benchmarks", "--count", options.count, "--pairs", options.pairs]
+    words += ["--rate", options.rate, "--seconds", options.seconds]
+    if options.only:
+        words += ["--only", options.only]
+    return shlex.join(map(str, words))
+
+
+def _cancel_on_sigterm() -> None:
+    """SIGTERM ends everything in order, as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The broker of a benchmark: the one that is named, else a private node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aio_pika
+
+from benchmarks.sides import TIER
+from notifier.broker.cleanup import delete_namespace
+from notifier.broker.connection import open_once
+from notifier.broker.node import PrivateNode
+from notifier.domain.tier import Tier
+from notifier.settings import load
+
+#: Seconds to try to reach a broker that is named.
+_PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A RabbitMQ. pid: of its Erlang VM, where it is ours and its CPU time can be read. version: as it says itself."""
+
+    url: str
+    pid: int | None
+    version: str
+
+    async def ready(self, queue: str) -> int:
+        """How many messages wait in a queue for a consumer."""
+        async with await aio_pika.connect(self.url) as connection:
+            channel = await connection.channel()
+            declared = await channel.declare_queue(queue, passive=True)
+            return declared.declaration_result.message_count or 0
+
+    async def forget(self, namespace: str) -> None:
+        """Delete what a run left on the broker."""
+        await delete_namespace(self.url, namespace, [Tier.parse(TIER)])
+
+
+@contextlib.asynccontextmanager
+async def open_broker() -> AsyncIterator[Broker]:
+    """A broker until the end of the block: that of NOTIFIER_AMQP_URL, else a private node.
+
+    Raises NoBroker, BrokerUnreachable, and ConfigurationError for an address that is none.
+    """
+    if os.environ.get("NOTIFIER_AMQP_URL"):
+        first = load().amqp_urls[0]
+        yield Broker(first, None, await _version(first))
+        return
+    async with await PrivateNode.start() as node:
+        yield Broker(node.url, node.pid, await _version(node.url))
+
+
+async def _version(url: str) -> str:
+    link = await open_once([url], "bench", _PATIENCE)
+    try:
+        properties = (await link.channel()).connection.server_properties
+        return "{} {} ({})".format(*(_text(properties.get(name)) for name in ("product", "version", "platform")))
+    finally:
+        await link.close()
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")

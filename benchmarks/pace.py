@@ -1,0 +1,43 @@
+"""The paced publisher: so many a second, each with a due moment of its own that is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import aio_pika
+
+from benchmarks.load import Item
+from benchmarks.sides import DELAY, TIER, Side
+
+
+async def publish_steadily(broker: str, side: Side, items: Sequence[Item], rate: float) -> dict[str, float]:
+    """Publish to the side's wait exchange, evenly, and return once all is confirmed.
+
+    The result holds the due moment of each id in Unix seconds: the clock just before its publish, plus the delay.
+    """
+    due: dict[str, float] = {}
+    async with await aio_pika.connect(broker) as connection:
+        channel = await connection.channel(on_return_raises=True)
+        wait = await channel.get_exchange(f"{side.namespace}.wait")
+
+        async def publish(item: Item) -> None:
+            due[item.id] = time.time() + DELAY
+            headers = side.headers(item, int(due[item.id] * 1000))
+            message = aio_pika.Message(
+                item.payload,
+                headers=dict(headers),
+                content_type="application/json",
+                message_id=item.id,
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            )
+            await wait.publish(message, TIER)
+
+        began = time.monotonic()
+        publishing = []
+        for number, item in enumerate(items):
+            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))  # this is the pace
+            publishing.append(asyncio.create_task(publish(item)))
+        await asyncio.gather(*publishing)
+    return due
