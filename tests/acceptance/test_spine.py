@@ -27,12 +27,20 @@ from notifier.simulator.server import Simulator
 from tests.acceptance.service import SECRET, environment, notifier, running
 
 
+@pytest.fixture(params=["native", pytest.param("plugin", marks=pytest.mark.plugin)])
+def delay(request: pytest.FixtureRequest) -> str:
+    """Everything here holds for both mechanisms, but what needs the broker to die: the plugin loses messages then."""
+    return str(request.param)
+
+
 def settings_of(variables: dict[str, str]) -> Settings:
     return load({}, environment=variables)
 
 
-async def test_what_is_enqueued_arrives_signed_with_its_payload_and_its_id(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+async def test_what_is_enqueued_arrives_signed_with_its_payload_and_its_id(
+    broker: Any, namespace: str, delay: str
+) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_DELAY=delay)
     payload = '{"order": 42,  "state": "paid", "name": "Zoë"}'
     async with Simulator() as merchant, running(variables) as service:
         code, out, _ = await notifier(
@@ -49,14 +57,14 @@ async def test_what_is_enqueued_arrives_signed_with_its_payload_and_its_id(broke
 
 
 async def test_a_message_of_another_client_with_nothing_but_a_merchant_and_a_url_is_delivered(
-    broker: Any, namespace: str
+    broker: Any, namespace: str, delay: str
 ) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_DELAY=delay)
     async with Simulator() as merchant, running(variables):
         connection = await aio_pika.connect(broker.url)
         async with connection:
             channel = await connection.channel(on_return_raises=True)
-            exchange = await channel.get_exchange(f"{namespace}.wait")
+            exchange = await channel.get_exchange(f"{namespace}.wait")  # exists whatever mechanism is chosen
             message = aio_pika.Message(
                 b"<order/>", message_id="order-42", headers={"merchant": "shop", "url": f"{merchant.url}/xml"}
             )
@@ -67,9 +75,9 @@ async def test_a_message_of_another_client_with_nothing_but_a_merchant_and_a_url
 
 
 async def test_a_tier_process_killed_during_a_callback_costs_a_repetition_and_nothing_else(
-    broker: Any, namespace: str
+    broker: Any, namespace: str, delay: str
 ) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_DELAY=delay)
     async with Simulator({"/slow": Script.parse("timeout,ok")}) as merchant, running(variables) as service:
         _, out, _ = await notifier(
             variables, "enqueue", "--merchant", "shop", "--url", f"{merchant.url}/slow", "--payload", "{}"
@@ -85,8 +93,10 @@ async def test_a_tier_process_killed_during_a_callback_costs_a_repetition_and_no
     assert done["decision"] == "complete"
 
 
-async def test_sigterm_lets_a_running_callback_finish_and_exits_with_zero(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+async def test_sigterm_lets_a_running_callback_finish_and_exits_with_zero(
+    broker: Any, namespace: str, delay: str
+) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_DELAY=delay)
     async with Simulator({"/slow": Script.parse("slow:1")}) as merchant, running(variables) as service:
         await notifier(variables, "enqueue", "--merchant", "shop", "--url", f"{merchant.url}/slow", "--payload", "{}")
         await merchant.wait_for(1)
@@ -96,8 +106,10 @@ async def test_sigterm_lets_a_running_callback_finish_and_exits_with_zero(broker
         assert len(merchant.received) == 1
 
 
-async def test_the_children_go_when_the_master_is_killed_and_lose_nothing(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s")
+async def test_the_children_go_when_the_master_is_killed_and_lose_nothing(
+    broker: Any, namespace: str, delay: str
+) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_DELAY=delay)
     async with Simulator({"/slow": Script.parse("slow:1")}) as merchant:
         async with running(variables) as service:
             pids = [service.pid("1s"), service.pid("2s")]
@@ -118,7 +130,7 @@ async def test_the_children_go_when_the_master_is_killed_and_lose_nothing(broker
 
 
 async def test_a_message_that_kills_its_process_is_poison_and_the_innocent_beside_it_are_delivered(
-    broker: Any, namespace: str, tmp_path: Path
+    broker: Any, namespace: str, delay: str, tmp_path: Path
 ) -> None:
     (tmp_path / "killing.py").write_text(
         "import os\n"
@@ -132,7 +144,12 @@ async def test_a_message_that_kills_its_process_is_poison_and_the_innocent_besid
     )
     delivered = tmp_path / "delivered"
     variables = environment(
-        broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_CALLBACK="killing:callback", DELIVERED=str(delivered)
+        broker.url,
+        namespace,
+        NOTIFIER_LADDER="1s",
+        NOTIFIER_DELAY=delay,
+        NOTIFIER_CALLBACK="killing:callback",
+        DELIVERED=str(delivered),
     )
     batch = [{"merchant": "m", "id": f"innocent-{number}", "payload": number} for number in range(200)]
     batch.insert(100, {"merchant": "m", "id": "killer", "payload": "kill"})
