@@ -12,6 +12,7 @@ How to add a command, for whoever writes one:
 5. Raise NotifierError (or let it pass): it becomes one line on stderr and its exit code. `typer.BadParameter` is for
    what contradicts another option. `typer.Exit(1)` ends without a word more. Never catch KeyboardInterrupt for tidying
    up (use `finally`), nor BrokenPipeError, unless the command has to go on without its reader.
+6. `table.print_table` prints tables for people.
 """
 
 from __future__ import annotations

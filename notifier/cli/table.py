@@ -23,6 +23,6 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     room = shutil.get_terminal_size().columns - before if sys.stdout is not None and sys.stdout.isatty() else 0
     for row in [heads, *rows]:
         first = "".join(cell.ljust(width + _GAP) for cell, width in zip(row, widths, strict=False))
-        last = textwrap.wrap(row[-1], room) if room >= _LEAST else [row[-1]]
+        last = textwrap.wrap(row[-1], room, break_on_hyphens=False) if room >= _LEAST else [row[-1]]
         lines = [first + (last[0] if last else ""), *(" " * before + line for line in last[1:])]
         typer.echo("\n".join(line.rstrip() for line in lines))
