@@ -1,0 +1,37 @@
+# Every target does the set-up it needs; the second time that takes no time. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup run broker test check bench clean
+
+BIN := .venv/bin
+READY := .venv/ready
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## virtual environment, dependencies and RabbitMQ (its service stays off)
+	@scripts/rabbitmq.sh
+
+$(READY): pyproject.toml constraints.txt scripts/venv.sh
+	@scripts/venv.sh
+
+run: setup ## see it work: a private RabbitMQ, three sample merchants, their ladders live (Ctrl-C ends it)
+	@$(BIN)/notifier dev
+
+broker: setup ## a private RabbitMQ for your own experiments; prints the line to export (Ctrl-C ends it)
+	@$(BIN)/python -m notifier.broker
+
+test: setup ## the whole suite; needs no more than this machine
+	$(BIN)/python -m pytest
+
+check: $(READY) ## linter, formatter and type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## measure against a bare loop, counted by an nginx that receives
+	@scripts/nginx.sh
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what set-up, tests and tools made in this directory
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

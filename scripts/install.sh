@@ -1,0 +1,87 @@
+#!/bin/sh
+# Install packages of the distribution, without starting or enabling the services that they bring.
+#
+#   scripts/install.sh PACKAGE...
+#
+# Does nothing for packages that are installed. Afterwards no port of this machine is open that was not open before.
+set -eu
+
+say() { printf '%s\n' "set-up: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+POLICY=/usr/sbin/policy-rc.d
+MARK='made by the set-up of notifier'
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+missing=''
+for package in "$@"; do
+    installed "$package" || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+command -v apt-get >/dev/null 2>&1 ||
+    fail "needs$missing, and there is no apt-get here: install them with your system's package manager, then run make again"
+if [ "$(id -u)" = 0 ]; then
+    as_root=''
+elif command -v sudo >/dev/null 2>&1; then
+    as_root='sudo'
+else
+    fail "needs$missing: run as root 'apt-get install$missing' (there is no sudo here), then run make again"
+fi
+
+# Debian starts a service when its package is installed, unless a policy-rc.d forbids it. Ours forbids only these
+# packages' services, and only while this script runs, so one that a kill -9 leaves behind changes nothing.
+forbid_services() {
+    if [ -e "$POLICY" ] && ! grep -q "$MARK" "$POLICY"; then
+        code=0
+        "$POLICY" rabbitmq-server start >/dev/null 2>&1 || code=$?
+        [ "$code" = 101 ] && return
+        fail "$POLICY of this machine lets services start. Install$missing yourself and stop their services, then run make again"
+    fi
+    trap 'allow_services' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    $as_root tee "$POLICY" >/dev/null <<POLICY_END
+#!/bin/sh
+# $MARK, for as long as its process $$ runs; may be removed at any time.
+grep -q install.sh /proc/$$/cmdline 2>/dev/null || exit 0
+case "\$1" in rabbitmq-server*|epmd*|nginx*) exit 101 ;; esac
+exit 0
+POLICY_END
+    $as_root chmod 755 "$POLICY"
+}
+allow_services() { if grep -q "$MARK" "$POLICY" 2>/dev/null; then $as_root rm -f "$POLICY"; fi; }
+
+# "Not started" holds for the next boot as well.
+disable_services() {
+    for package in $missing; do
+        case $package in
+            rabbitmq-server) services='rabbitmq-server epmd' ;;
+            nginx*) services='nginx' ;;
+            *) continue ;;
+        esac
+        for service in $services; do
+            if command -v systemctl >/dev/null 2>&1; then
+                $as_root systemctl --quiet disable "$service.service" "$service.socket" >/dev/null 2>&1 || true
+                $as_root systemctl --quiet disable "$service.service" >/dev/null 2>&1 || true
+            fi
+            if [ -e "/etc/init.d/$service" ] && command -v update-rc.d >/dev/null 2>&1; then
+                $as_root update-rc.d "$service" disable >/dev/null 2>&1 || true
+            fi
+        done
+    done
+}
+
+log=$(mktemp)
+apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1; }
+
+say "installing$missing from the distribution's packages; their services are neither started nor enabled"
+forbid_services
+# shellcheck disable=SC2086  # a list of words
+if ! apt install -y --no-install-recommends $missing; then
+    apt update || { cat "$log" >&2; fail "the list of packages could not be fetched: is the network up?"; }
+    apt install -y --no-install-recommends $missing || { cat "$log" >&2; fail "apt-get could not install$missing; what it said stands above"; }
+fi
+disable_services
+rm -f "$log"
