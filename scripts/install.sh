@@ -62,10 +62,13 @@ disable_services() {
             *) continue ;;
         esac
         for service in $services; do
-            if command -v systemctl >/dev/null 2>&1; then
-                $as_root systemctl --quiet disable "$service.service" "$service.socket" >/dev/null 2>&1 || true
-                $as_root systemctl --quiet disable "$service.service" >/dev/null 2>&1 || true
-            fi
+            for unit in "$service.service" "$service.socket"; do
+                if command -v systemctl >/dev/null 2>&1; then
+                    $as_root systemctl --quiet disable "$unit" >/dev/null 2>&1 || true
+                else # no systemd yet, but its links are made for the day it comes
+                    $as_root env DPKG_MAINTSCRIPT_PACKAGE=notifier deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
+                fi
+            done
             if [ -e "/etc/init.d/$service" ] && command -v update-rc.d >/dev/null 2>&1; then
                 $as_root update-rc.d "$service" disable >/dev/null 2>&1 || true
             fi
