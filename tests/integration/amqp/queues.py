@@ -1,0 +1,134 @@
+"""Looking into queues, and publishing as a plain AMQP client of any language would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+
+from notifier.domain.wire import Message
+
+
+class Bench:
+    """A plain client's connection, with aio-pika's own classes."""
+
+    def __init__(
+        self, url: str, connection: aio_pika.abc.AbstractConnection, channel: aio_pika.abc.AbstractChannel
+    ) -> None:
+        self._url = url
+        self._connection = connection
+        self._channel = channel
+
+    @classmethod
+    @asynccontextmanager
+    async def at(cls, url: str) -> AsyncIterator[Self]:
+        """One for the length of the block."""
+        async with await aio_pika.connect(url) as connection:
+            yield cls(url, connection, await connection.channel(on_return_raises=True))
+
+    async def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes = b"{}",
+        headers: Any = None,
+        *,
+        mandatory: bool = True,
+        **properties: Any,
+    ) -> None:
+        """Publish confirmed. properties: aio-pika's, such as message_id."""
+        target = (
+            await self._channel.get_exchange(exchange, ensure=False) if exchange else self._channel.default_exchange
+        )
+        await target.publish(aio_pika.Message(body, headers=headers, **properties), routing_key, mandatory=mandatory)
+
+    async def exchange(self, name: str, kind: str) -> None:
+        """Declare an exchange of a test."""
+        await self._channel.declare_exchange(name, aio_pika.ExchangeType(kind), durable=True)
+
+    async def queue(self, name: str, **arguments: Any) -> None:
+        """Declare a quorum queue of a test."""
+        await self._channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+
+    async def offers_delayed(self) -> bool:
+        """Whether the broker knows the plugin's kind of exchange; asked over a connection that it may close."""
+        name = f"test-probe-{secrets.token_hex(4)}"
+        async with await aio_pika.connect(self._url) as asking:
+            channel = await asking.channel()
+            try:
+                await channel.declare_exchange(name, "x-delayed-message", arguments={"x-delayed-type": "direct"})
+            except aio_pika.exceptions.AMQPError:
+                return False
+            await channel.exchange_delete(name)
+            return True
+
+    async def delete(self, queue: str) -> None:
+        """Delete a queue with all it holds."""
+        await self._channel.queue_delete(queue)
+
+    async def unbind(self, queue: str, exchange: str, routing_key: str) -> None:
+        """Take a binding away."""
+        found = await self._channel.get_queue(queue, ensure=False)
+        await found.unbind(exchange, routing_key)
+
+    async def delete_exchange(self, exchange: str) -> None:
+        """Delete an exchange with its bindings."""
+        await self._channel.exchange_delete(exchange)
+
+    async def ready(self, queue: str) -> int:
+        """Messages that wait for a consumer."""
+        found = await self._channel.declare_queue(queue, passive=True)
+        assert found.declaration_result.message_count is not None
+        return found.declaration_result.message_count
+
+    async def left(self, queue: str) -> int:
+        """Messages in a queue, those included that its consumers did not acknowledge; waits until it has none."""
+        async with asyncio.timeout(10):
+            while True:
+                found = (await self._channel.declare_queue(queue, passive=True)).declaration_result
+                if not found.consumer_count:
+                    assert found.message_count is not None
+                    return found.message_count
+
+    async def take(self, queue: str, count: int = 1, timeout: float = 10) -> list[Message]:
+        """The next messages of a queue, awaited and acknowledged."""
+        return [as_message(each) for each in await self.take_raw(queue, count, timeout)]
+
+    async def take_raw(self, queue: str, count: int = 1, timeout: float = 10) -> list[AbstractIncomingMessage]:
+        """The same with aio-pika's own messages."""
+        return [message async for message in self.stream(queue, count, timeout)]
+
+    async def stream(self, queue: str, count: int, timeout: float = 10) -> AsyncIterator[AbstractIncomingMessage]:
+        """As they arrive, one at a time."""
+        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        channel = await self._connection.channel()
+        try:
+            await channel.set_qos(prefetch_count=1)
+            await (await channel.get_queue(queue, ensure=False)).consume(arrived.put)
+            async with asyncio.timeout(timeout):
+                for _ in range(count):
+                    message = await arrived.get()
+                    yield message
+                    await message.ack()
+        finally:
+            await channel.close()
+
+    async def facts(self, queue: str, count: int, timeout: float = 10) -> list[dict[str, Any]]:
+        """The next facts of a ledger queue; fails when the last message holds more than that."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            (message,) = await self.take(queue, timeout=timeout)
+            found += json.loads(message.body)
+        assert len(found) == count, [each["kind"] for each in found]
+        return found
+
+
+def as_message(raw: AbstractIncomingMessage) -> Message:
+    """The parts that notifier reads."""
+    return Message(raw.body, dict(raw.headers), raw.content_type, raw.message_id, raw.correlation_id)

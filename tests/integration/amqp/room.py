@@ -1,0 +1,137 @@
+"""A delivery room at work on a real broker, with a callback that does as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from notifier.broker.consumer import Consumer, Delivery
+from notifier.broker.publisher import Publisher
+from notifier.broker.topology import Topology
+from notifier.delivery.delivery import DeliveryRoom
+from notifier.delivery.facts import Recorder
+from notifier.domain.ladder import Ladder
+from notifier.domain.merchant import Merchant
+from notifier.domain.notification import Notification
+from notifier.domain.outcome import Outcome
+from notifier.domain.tier import Tier
+
+Answer = Outcome | BaseException
+AT_ONCE = Tier(0)
+DEFAULT_LADDER = Ladder.parse("0s,1s,2s")
+
+
+class Scripted:
+    """A callback: answers in turn, the last one for ever; waits before each while `gate` is clear."""
+
+    def __init__(self, *answers: Answer, needs_url: bool = False) -> None:
+        self._answers = list(answers) or [Outcome.ok()]
+        self.needs_url = needs_url
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.calls: list[Notification] = []
+        self._called = asyncio.Condition()
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def __call__(self, notification: Notification, merchant: Merchant) -> Outcome:
+        """The next answer, or the exception that stands in its place."""
+        answer = self._answers[min(len(self.calls), len(self._answers) - 1)]
+        async with self._called:
+            self.calls.append(notification)
+            self._called.notify_all()
+        await self.gate.wait()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def called(self, times: int = 1, timeout: float = 10) -> list[Notification]:
+        """Wait until it was called so many times."""
+        async with asyncio.timeout(timeout), self._called:
+            await self._called.wait_for(lambda: len(self.calls) >= times)
+        return self.calls
+
+
+@dataclass
+class Stage:
+    """A room and all around it. topology: declared. settled: awaits that nothing is in flight any more."""
+
+    topology: Topology
+    tier: Tier
+    publisher: Publisher
+    recorder: Recorder
+    callback: Scripted
+    room: DeliveryRoom
+    consumer: Consumer
+    deliveries: list[Delivery] = field(default_factory=list)
+
+    @property
+    def queue(self) -> str:
+        """The work queue that it consumes."""
+        return self.topology.work_queue(self.tier)
+
+    async def settled(self, calls: int = 1) -> list[Notification]:
+        """Wait for so many callbacks, then until nothing is in flight."""
+        await self.callback.called(calls)
+        await self.drained()
+        return self.callback.calls
+
+    async def drained(self) -> None:
+        """Wait until nothing is in flight."""
+        async with asyncio.timeout(10):
+            await self.room.drained()
+
+
+@asynccontextmanager
+async def at_work(
+    urls: str | Sequence[str],
+    topology: Topology,
+    callback: Scripted,
+    *,
+    tier: Tier = AT_ONCE,
+    merchants: Sequence[Merchant] = (),
+    most_payload: int = 10_000,
+    prefetch: int = 50,
+    recorder: Callable[[Publisher, Topology], Recorder] = Recorder,
+    publisher: Callable[..., Publisher] = Publisher,
+    consumer_urls: str | Sequence[str] | None = None,
+) -> AsyncIterator[Stage]:
+    """A room that works on a tier for the length of the block. consumer_urls: where the consumer connects instead."""
+    urls = [urls] if isinstance(urls, str) else urls
+    consumer_urls = [consumer_urls] if isinstance(consumer_urls, str) else consumer_urls or urls
+    publishing = publisher(urls, topology)
+    recording = recorder(publishing, topology)
+    known = {merchant.id: merchant for merchant in merchants}
+    room = DeliveryRoom(
+        tier,
+        topology.tiers,
+        DEFAULT_LADDER,
+        topology,
+        publishing,
+        recording,
+        callback,
+        known.get,
+        most_payload=most_payload,
+    )
+    deliveries: list[Delivery] = []
+
+    def take(delivery: Delivery) -> None:
+        deliveries.append(delivery)
+        room.take(delivery)
+
+    consumer = Consumer(consumer_urls, topology, topology.work_queue(tier), prefetch, take)
+    try:
+        await publishing.start(10)
+        await consumer.start(10)
+        yield Stage(topology, tier, publishing, recording, callback, room, consumer, deliveries)
+    finally:
+        await consumer.close()
+        await room.abandon()
+        await recording.close()
+        await publishing.close()

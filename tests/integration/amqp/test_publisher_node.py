@@ -1,0 +1,118 @@
+"""Publishing to a broker that is killed, that closes connections, that runs out of memory, that is set up tightly."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+
+import pytest
+from publishing import message, publishing
+from queues import Bench
+
+from notifier.broker.consumer import Consumer, Delivery
+from notifier.broker.node import PrivateNode
+from notifier.broker.publisher import Publisher
+from notifier.broker.topology import Topology, Way
+from notifier.domain.tier import Tier
+from notifier.errors import MessageTooLarge
+
+WORK = Tier(0)
+ROOMY = ("absolute", "1GiB")
+
+
+@pytest.fixture
+def topology() -> Topology:
+    return Topology(f"test-{secrets.token_hex(4)}", (WORK, Tier(1)))
+
+
+async def test_a_killed_broker_has_everything_that_was_confirmed_and_gets_the_rest_again(
+    own_node: PrivateNode, topology: Topology
+) -> None:
+    confirmed: set[bytes] = set()
+    enough = asyncio.Event()
+
+    async def publish(publisher: Publisher, number: int) -> None:
+        body = b"%d" % number
+        await publisher.publish(message(body), topology.work, "0s")
+        confirmed.add(body)
+        if len(confirmed) == 300:
+            enough.set()
+
+    async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
+        tasks = [asyncio.create_task(publish(publisher, number)) for number in range(1000)]
+        await enough.wait()
+        await own_node.kill()
+        before = set(confirmed)
+        await own_node.restart()
+        await asyncio.gather(*tasks)
+    async with Bench.at(own_node.url) as bench:
+        count = await bench.ready(topology.work_queue(WORK))
+        arrived = Counter(each.body for each in await bench.take(topology.work_queue(WORK), count))
+    assert set(arrived) == {b"%d" % number for number in range(1000)}
+    assert before
+    assert {arrived[body] for body in before} == {1}
+
+
+async def test_connections_closed_by_the_operator_are_made_again(own_node: PrivateNode, topology: Topology) -> None:
+    async with publishing(own_node.url, topology) as publisher, asyncio.timeout(30):
+        closing = asyncio.create_task(own_node.ctl("close_all_connections", "maintenance"))
+        published = 0
+        while not closing.done() or published % 100:
+            await publisher.publish(message(b"%d" % published), topology.work, "0s")
+            published += 1
+        await closing
+        await publisher.publish(message(b"after"), topology.work, "0s")
+    async with Bench.at(own_node.url) as bench:
+        count = await bench.ready(topology.work_queue(WORK))
+        arrived = {each.body for each in await bench.take(topology.work_queue(WORK), count, timeout=30)}
+    assert arrived == {b"after", *(b"%d" % number for number in range(published))}
+
+
+async def test_under_a_memory_alarm_publishes_wait_and_acknowledgements_go_through(
+    own_node: PrivateNode, topology: Topology
+) -> None:
+    taken: asyncio.Queue[Delivery] = asyncio.Queue()
+    consumer = Consumer([own_node.url], topology, topology.work_queue(WORK), 1, taken.put_nowait)
+    async with publishing(own_node.url, topology) as publisher, asyncio.timeout(40):
+        for number in range(5):
+            await publisher.publish(message(b"%d" % number), topology.work, "0s")
+        await own_node.ctl("set_vm_memory_high_watermark", "0")
+        try:
+            waiting = [
+                asyncio.create_task(publisher.publish(message(b"w" * 50_000), topology.work, "0s")) for _ in range(20)
+            ]
+            await consumer.start(10)
+            for _ in range(5):  # with a prefetch of 1 the next one comes only after the ack of the one before
+                assert await (await taken.get()).ack()
+            assert not any(each.done() for each in waiting)
+        finally:
+            await own_node.ctl("set_vm_memory_high_watermark", *ROOMY)
+        await asyncio.gather(*waiting)
+        for _ in range(20):
+            assert await (await taken.get()).ack()
+        await consumer.close()
+
+
+async def test_a_message_that_the_broker_takes_at_no_size_of_it_is_told_once_to_its_owner(
+    own_node: PrivateNode, topology: Topology
+) -> None:
+    """The broker closes the channel for it; without an end it would do so for ever, under everybody's publishes."""
+    await own_node.ctl("eval", "application:set_env(rabbit, max_message_size, 100000).")
+    try:
+        async with publishing(own_node.url, topology) as publisher, asyncio.timeout(20):
+            done = await asyncio.gather(
+                *(publisher.publish(message(b"%d" % number), topology.work, "0s") for number in range(50)),
+                publisher.insist_by(Way(topology.work, "0s"), message(b"x" * 100_001)),
+                *(publisher.publish(message(b"%d" % number), topology.work, "0s") for number in range(50, 100)),
+                return_exceptions=True,
+            )
+        (told,) = [each for each in done if each is not None]
+        assert isinstance(told, MessageTooLarge)
+        assert str(told) == "a message of 100,001 bytes: the broker takes at most 100000"
+        async with Bench.at(own_node.url) as bench:
+            count = await bench.ready(topology.work_queue(WORK))
+            arrived = {each.body for each in await bench.take(topology.work_queue(WORK), count)}
+        assert arrived == {b"%d" % number for number in range(100)}
+    finally:
+        await own_node.ctl("eval", "application:unset_env(rabbit, max_message_size).")
