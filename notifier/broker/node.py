@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import secrets
 import shutil
@@ -18,6 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import aio_pika
+from aiormq.exceptions import AMQPError
+
 from notifier.broker import guard
 from notifier.broker.installation import DELAYED_PLUGIN, epmd, has_plugin, installed, plugin_directories
 from notifier.broker.node_files import NodeFiles, Ports
@@ -26,11 +30,10 @@ from notifier.errors import BrokerError, NoBroker
 __all__ = ["PrivateNode", "installed"]
 
 _BUNDLED = "rabbitmq_consistent_hash_exchange"
-#: AMQP 0-9-1 §4.2.2: the server answers this greeting with a frame, and the first byte of a method frame is 1.
-_GREETING, _METHOD_FRAME = b"AMQP\x00\x00\x09\x01", b"\x01"
 #: Seconds in which the guard kills everything and removes the directory; it takes well under one.
 _END_PATIENCE = 15.0
 _CTL_PATIENCE = 60.0
+_LOGIN_PATIENCE = 5.0
 #: How often other ports are tried when somebody took one of ours between choosing and listening.
 _PORT_TRIES = 3
 
@@ -51,6 +54,7 @@ class PrivateNode:
         self._timeout = timeout
         self._environment = files.environment(os.environ)
         self._guard: Process | None = None
+        self._pipe: io.FileIO | None = None
         self._listening: asyncio.Task[None] | None = None
         self._booting = asyncio.Event()
         self._dead = asyncio.Event()
@@ -96,6 +100,8 @@ class PrivateNode:
         """End the node at once and remove its directory. Twice is fine."""
         if self._guard is not None:
             ending, self._guard = self._guard, None
+            if self._pipe is not None:
+                self._pipe.close()
             await _end(ending)
             shutil.rmtree(self.directory, ignore_errors=True)  # in case the guard itself was killed
         if self._listening is not None:
@@ -108,13 +114,13 @@ class PrivateNode:
         What was confirmed is there again, but for a quorum queue declared within the last second, which RabbitMQ 3.10
         forgets with all that is in it: the names of such queues are written every 500 ms (ra's `names.dets`).
         """
-        await self._tell("kill")
+        self._tell("kill")
         await self._dead.wait()
 
     async def restart(self) -> None:
         """Boot again on the same ports and data. Kills the VM first if it runs. Raises BrokerError."""
         self._booting.clear()
-        await self._tell("boot")
+        self._tell("boot")
         await self._booted()
 
     async def ctl(self, *arguments: str) -> str:
@@ -150,6 +156,9 @@ class PrivateNode:
         await self.stop()
 
     async def _start(self, mapper: str) -> None:
+        # not asyncio's stdin: a guard that was killed would leave it with an error that nobody asks for
+        reading, writing = os.pipe()
+        self._pipe = io.FileIO(writing, "w")
         self._guard = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
@@ -158,11 +167,12 @@ class PrivateNode:
             str(self.directory),
             mapper,
             str(self._scripts / "rabbitmq-server"),
-            stdin=PIPE,
+            stdin=reading,
             stdout=PIPE,
             env=self._environment,
             start_new_session=True,
         )
+        os.close(reading)
         assert self._guard.stdout is not None
         if await self._guard.stdout.readline() != b"guarding\n":
             raise BrokerError("the guard of the private RabbitMQ node did not start; its traceback is above")
@@ -190,28 +200,23 @@ class PrivateNode:
         return BrokerError(f"the private RabbitMQ node ended while it booted:\n{self._files.complaint()}")
 
     async def _answers(self) -> bool:
-        """RabbitMQ listens as the last step of its boot, so an answer to the greeting means that all of it is up."""
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._files.ports.amqp)
-        except OSError:
-            return False
-        try:
-            writer.write(_GREETING)
-            return await reader.read(1) == _METHOD_FRAME
-        except OSError:
-            return False
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+        """Whether the node's own user can log in: RabbitMQ listens as the last step of its boot, so all of it is up.
 
-    async def _tell(self, command: str) -> None:
-        if self._guard is None or self._guard.returncode is not None:
+        A connection alone would not do: somebody else may have taken the port.
+        """
+        try:
+            async with asyncio.timeout(_LOGIN_PATIENCE):
+                connection = await aio_pika.connect(self.url)
+        except (AMQPError, OSError, TimeoutError):
+            return False
+        await connection.close()
+        return True
+
+    def _tell(self, command: str) -> None:
+        if self._guard is None or self._pipe is None:
             raise BrokerError("the private RabbitMQ node was stopped; start a new one")
-        assert self._guard.stdin is not None
-        self._guard.stdin.write(f"{command}\n".encode())
-        with contextlib.suppress(ConnectionError):  # then it is gone, and `_listen` says that the VM is, too
-            await self._guard.stdin.drain()
+        with contextlib.suppress(BrokenPipeError):  # then the guard is gone, and `_listen` hears that the VM is, too
+            self._pipe.write(f"{command}\n".encode())
 
     async def _listen(self, told: asyncio.StreamReader) -> None:
         """Keep up with what the guard tells of the VM."""
@@ -227,8 +232,6 @@ class PrivateNode:
 
 
 async def _end(ending: Process) -> None:
-    assert ending.stdin is not None
-    ending.stdin.close()
     try:
         async with asyncio.timeout(_END_PATIENCE):
             await ending.wait()
