@@ -12,6 +12,7 @@ import notifier
 from notifier.domain import wire
 from notifier.domain.fact import Kind
 from notifier.domain.outcome import ErrorClass
+from notifier.settings import Settings
 from notifier.sources import FILE_VARIABLE, PREFIX, is_known
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,20 @@ def test_the_kinds_of_facts_are_all_described() -> None:
 def test_the_classes_of_errors_are_all_described() -> None:
     (listed,) = re.findall(r"`error` is one of (.*?);", WIRE, re.DOTALL)
     assert set(re.findall(r"`([\w-]+)`", listed)) == {error.value for error in ErrorClass}
+
+
+def test_the_defaults_in_the_readme_are_the_settings() -> None:
+    for variable, stated, *_ in rows(section((ROOT / "README.md").read_text(), "Settings")):
+        name, _, part = variable.strip("`").removeprefix(PREFIX).lower().partition("__")
+        default = getattr(Settings(), name)
+        assert stated.strip("`") == written(getattr(default, part) if part else default), variable
+
+
+def written(default: object) -> str:
+    """As the README writes it."""
+    if default in (None, ""):
+        return "none"
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
