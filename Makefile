@@ -4,6 +4,8 @@
 
 BIN := .venv/bin
 READY := .venv/ready
+# What runs in the foreground ends when make does, even by kill -9 (util-linux; elsewhere only Ctrl-C and its own end do).
+BOUND := $(shell setpriv --pdeathsig TERM true 2>/dev/null && echo setpriv --pdeathsig TERM)
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,13 +17,13 @@ $(READY): pyproject.toml constraints.txt scripts/venv.sh
 	@scripts/venv.sh
 
 run: setup ## see it work: a private RabbitMQ, three sample merchants, their ladders live (Ctrl-C ends it)
-	@$(BIN)/notifier dev
+	@$(BOUND) $(BIN)/notifier dev
 
 broker: setup ## a private RabbitMQ for your own experiments; prints the line to export (Ctrl-C ends it)
-	@$(BIN)/python -m notifier.broker
+	@$(BOUND) $(BIN)/python -m notifier.broker
 
 test: setup ## the whole suite; needs no more than this machine
-	$(BIN)/python -m pytest
+	$(BOUND) $(BIN)/python -m pytest
 
 check: $(READY) ## linter, formatter and type checker
 	$(BIN)/ruff check .
@@ -30,7 +32,7 @@ check: $(READY) ## linter, formatter and type checker
 
 bench: setup ## measure against a bare loop, counted by an nginx that receives
 	@scripts/nginx.sh
-	$(BIN)/python -m benchmarks
+	$(BOUND) $(BIN)/python -m benchmarks
 
 clean: ## remove what set-up, tests and tools made in this directory
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -19,6 +19,9 @@ for package in "$@"; do
     installed "$package" || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
+# Erlang's package brings epmd: if it was here before, its service is not ours to switch off.
+epmd=epmd
+! installed erlang-base || epmd=''
 
 command -v apt-get >/dev/null 2>&1 ||
     fail "needs$missing, and there is no apt-get here: install them with your system's package manager, then run make again"
@@ -57,7 +60,7 @@ allow_services() { if grep -q "$MARK" "$POLICY" 2>/dev/null; then $as_root rm -f
 disable_services() {
     for package in $missing; do
         case $package in
-            rabbitmq-server) services='rabbitmq-server epmd' ;;
+            rabbitmq-server) services="rabbitmq-server $epmd" ;;
             nginx*) services='nginx' ;;
             *) continue ;;
         esac

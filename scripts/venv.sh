@@ -13,7 +13,7 @@ command -v "$python" >/dev/null 2>&1 || fail "there is no $python here: install 
 "$python" -c 'import ensurepip, venv' 2>/dev/null || "$(dirname "$0")/install.sh" python3-venv
 
 say "installing the Python packages of constraints.txt into .venv"
-[ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$python" -m venv --clear .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv  # also one that was cut short
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' ||
     fail "the Python packages could not be installed: what pip said stands above"
 touch .venv/ready
