@@ -28,6 +28,7 @@ GIVEN = "NOTIFIER_AMQP_URL"
 TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "15s", "30s"))
 
 _OFFERED = pytest.StashKey[bool]()
+_OF_PLUGIN = pytest.StashKey[set[str]]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the broker cannot offer."""
-    if config.stash[_OFFERED]:
-        return
-    left_out = [item for item in items if item.get_closest_marker("plugin")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not item.get_closest_marker("plugin")]
+    of_plugin = [item for item in items if item.get_closest_marker("plugin")]
+    config.stash[_OF_PLUGIN] = {item.nodeid for item in of_plugin}
+    if not config.stash[_OFFERED]:
+        config.hook.pytest_deselected(items=of_plugin)
+        items[:] = [item for item in items if item not in of_plugin]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -63,7 +64,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         report.nodeid
         for reports in terminalreporter.stats.values()
         for report in reports
-        if isinstance(report, pytest.TestReport) and "plugin" in report.keywords and report.when == "call"
+        if isinstance(report, pytest.TestReport) and report.nodeid in config.stash[_OF_PLUGIN] and report.when == "call"
     }
     if ran:
         terminalreporter.write_line(f"plugin mode: {len(ran)} tests ran")
