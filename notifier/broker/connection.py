@@ -83,10 +83,10 @@ class Link:
 
     async def close(self) -> None:
         """End the connection. Calling it twice, or before start, is fine."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        keeper, self._keeper = self._keeper, None
+        while keeper is not None and not keeper.done():
+            keeper.cancel()  # again and again, since a wait_for somewhere below may lose it in Python 3.11
+            await asyncio.wait([keeper], timeout=1)
         self._open.clear()
         self._channel = None
         await self._hang_up()

@@ -6,6 +6,7 @@ here, where nothing is ever published.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,11 @@ from notifier.broker import declare
 from notifier.broker.connection import Link, Waiting, was_cut
 from notifier.broker.topology import Topology
 from notifier.domain.wire import Message
+
+#: Seconds for the broker's answers. Not given to aiormq: its wait_for, in Python 3.11, loses a cancellation that comes
+#: together with the answer, and whoever cancelled waits for ever.
+_PATIENCE = 30.0
+_CANCEL_PATIENCE = 5.0
 
 
 class Delivery:
@@ -116,8 +122,9 @@ class Consumer:
             self._link.reopen()  # declares it again and consumes
 
         channel.on_consumer_cancel_callbacks.add(cancelled)
-        await channel.basic_qos(prefetch_count=self._prefetch, timeout=30)
-        consuming = await channel.basic_consume(self._queue, deliver, timeout=30)  # type: ignore[arg-type]
+        async with asyncio.timeout(_PATIENCE):
+            await channel.basic_qos(prefetch_count=self._prefetch)
+            consuming = await channel.basic_consume(self._queue, deliver)  # type: ignore[arg-type]
         self._tag = consuming.consumer_tag
         if not self._taking and self._tag is not None:  # told to stop meanwhile
             await self._cancel(channel, self._tag)
@@ -125,7 +132,8 @@ class Consumer:
     @staticmethod
     async def _cancel(channel: Channel, tag: str) -> None:
         try:
-            await channel.basic_cancel(tag, timeout=5)
+            async with asyncio.timeout(_CANCEL_PATIENCE):
+                await channel.basic_cancel(tag)
         except BaseException as error:
             if not was_cut(channel, error) and not isinstance(error, TimeoutError):
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -71,6 +72,13 @@ class Bench:
     async def delete(self, queue: str) -> None:
         """Delete a queue with all it holds."""
         await self._channel.queue_delete(queue)
+
+    async def publish_until_routed(self, exchange: str, routing_key: str, body: bytes) -> None:
+        """Publish as soon as there is a queue for it."""
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(aio_pika.exceptions.DeliveryError):
+                    return await self.publish(exchange, routing_key, body)
 
     async def unbind(self, queue: str, exchange: str, routing_key: str) -> None:
         """Take a binding away."""
