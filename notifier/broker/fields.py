@@ -58,6 +58,8 @@ def _table(value: bytes) -> tuple[int, dict[str, Any]]:
         place += size
         size, table[name] = decode.embedded_value(value[place:end])
         place += size
+    if place > end:
+        raise ValueError("a value is longer than the table that holds it")
     return end, table
 
 
