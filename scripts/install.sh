@@ -5,6 +5,7 @@
 #
 # Does nothing for packages that are installed. Afterwards no port of this machine is open that was not open before.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin # Debian leaves these out for ordinary users
 
 say() { printf '%s\n' "set-up: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -33,8 +34,9 @@ else
     fail "needs$missing: run as root 'apt-get install$missing' (there is no sudo here), then run make again"
 fi
 
-# Debian starts a service when its package is installed, unless a policy-rc.d forbids it. Ours forbids only these
-# packages' services, and only while this script runs, so one that a kill -9 leaves behind changes nothing.
+# Debian starts a service when its package is installed, unless a policy-rc.d forbids it. Ours forbids these packages'
+# services, and all first starts (a dependency may bring cron), but no restart of what runs here already; and only while
+# this script runs, so one that a kill -9 leaves behind changes nothing.
 forbid_services() {
     if [ -e "$POLICY" ] && ! grep -q "$MARK" "$POLICY"; then
         code=0
@@ -42,14 +44,11 @@ forbid_services() {
         [ "$code" = 101 ] && return
         fail "$POLICY of this machine lets services start. Install$missing yourself and stop their services, then run make again"
     fi
-    trap 'allow_services' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
     $as_root tee "$POLICY" >/dev/null <<POLICY_END
 #!/bin/sh
 # $MARK, for as long as its process $$ runs; may be removed at any time.
 grep -q install.sh /proc/$$/cmdline 2>/dev/null || exit 0
-case "\$1" in rabbitmq-server*|epmd*|nginx*) exit 101 ;; esac
+case " \$* " in *' rabbitmq-server'*|*' epmd'*|*' nginx'*|*' start '*|*'(start)'*) exit 101 ;; esac
 exit 0
 POLICY_END
     $as_root chmod 755 "$POLICY"
@@ -80,14 +79,21 @@ disable_services() {
 }
 
 log=$(mktemp)
+trap 'rm -f "$log"; allow_services' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1; }
 
-say "installing$missing from the distribution's packages; their services are neither started nor enabled"
-forbid_services
+case $missing in
+*rabbitmq-server* | *nginx*)
+    say "installing$missing from the distribution's packages; no service is started, and theirs are left disabled"
+    forbid_services
+    ;;
+*) say "installing$missing from the distribution's packages" ;;
+esac
 # shellcheck disable=SC2086  # a list of words
 if ! apt install -y --no-install-recommends $missing; then
     apt update || { cat "$log" >&2; fail "the list of packages could not be fetched: is the network up?"; }
     apt install -y --no-install-recommends $missing || { cat "$log" >&2; fail "apt-get could not install$missing; what it said stands above"; }
 fi
 disable_services
-rm -f "$log"
