@@ -170,6 +170,8 @@ def _how_far(producer: Producer, name: str) -> str:
     """What somebody needs who wants to go on where Ctrl-C stopped it."""
     if not producer.last_line:
         return "stopped before anything was sent"
+    if producer.read_all and not producer.unsure:
+        return _summary(producer)
     failed = f", {producer.failed:,} not (told above)" if producer.failed else ""
     said = f"stopped after line {producer.last_line}: {producer.accepted:,} accepted{failed}."
     if producer.unsure:

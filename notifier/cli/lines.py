@@ -13,6 +13,8 @@ from notifier.errors import InvalidInput
 #: Fields of a line, in the order in which errors list them.
 FIELDS = ("merchant", "url", "payload", "ladder", "id", "reference")
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 _decoder = json.JSONDecoder()
 _BLANK = re.compile(r"[ \t\r\n]*")
 #: A string with an escape in it is the only token of JSON, besides blanks between tokens, that compacting changes.
@@ -59,7 +61,7 @@ class Splitter:
         text, too_long = self._rest.strip(), self._too_long
         self._rest, self._too_long = b"", False
         if self._number == 1:
-            text = text.removeprefix(b"\xef\xbb\xbf")  # editors on Windows begin files with it
+            text = text.removeprefix(BYTE_ORDER_MARK)  # editors on Windows begin files with it
         if too_long:
             yield Line(self._number, None)
         elif text:
@@ -108,6 +110,8 @@ def decoded(line: bytes) -> str:
 
 def require_json(payload: bytes) -> None:
     """Return if the bytes are one JSON value in UTF-8; else raise InvalidInput."""
+    if payload.startswith(BYTE_ORDER_MARK):
+        raise InvalidInput("it begins with a byte order mark, which is no part of JSON; save it without")
     _parsed(decoded(payload), json.JSONDecoder(parse_constant=_refuse_constant))
 
 

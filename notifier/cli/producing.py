@@ -49,6 +49,7 @@ class Producer:
         self._sending: Sending | None = None
         self._read = 0
         self._without_url = 0
+        self.read_all = False
         self.reading_failed: str | None = None
         self.failed = 0
         self.last_line = 0
@@ -106,6 +107,7 @@ class Producer:
                     await sending.add(entry.line or 0, entry.notification)
                     self._look_at(entry.notification)
                 self.last_line = entry.line or 0
+            self.read_all = True
         except OSError as error:
             self.reading_failed = error.strerror or str(error)
 
@@ -151,7 +153,7 @@ class Producer:
             self._telling.say(f"{what} no url, and no merchant has a registered one yet: held, not sent, until it has")
 
     def _say_unread(self, why: str) -> None:
-        self._telling.say(f"ids can no longer be printed, stdout: {why}; sending goes on all the same")
+        self._telling.say(f"the ids can no longer be printed ({why}); sending goes on all the same")
 
     async def _keep_moving(self, sending: Sending, began: float) -> None:
         while True:

@@ -66,14 +66,15 @@ class Sending:
         """Stop at once; print what is confirmed by now. Returns the lines that are not: sent, but who knows."""
         self._settling.cancel()
         await asyncio.gather(self._settling, return_exceptions=True)
+        left, self._under_way = self._under_way, deque()
         unsure = []
-        for sent in self._under_way:
+        for sent in left:
             if sent.accepting.done():
                 self._settle(sent)
             else:
                 sent.accepting.cancel()
                 unsure.append(sent.number)
-        await asyncio.gather(*(sent.accepting for sent in self._under_way), return_exceptions=True)
+        await asyncio.gather(*(sent.accepting for sent in left), return_exceptions=True)
         await self._receipts.write(patience=1)
         return unsure
 
@@ -89,7 +90,9 @@ class Sending:
                 self._changed.set()
                 self._settle(sent)
             await self._receipts.write()
-            if self._closed and not self._under_way:
+            if self._under_way:
+                continue  # a slow reader: more was handed in meanwhile
+            if self._closed:
                 return
             await self._change()
 
@@ -120,7 +123,7 @@ class Receipts:
         self._writing = threading.Lock()
         self.lost = False
         if descriptor is None:
-            self._lose("it is closed")
+            self._lose("stdout is closed")
 
     def add(self, notification_id: str) -> None:
         """Print it at the next write."""
@@ -139,7 +142,9 @@ class Receipts:
                 while text and self._descriptor is not None:
                     text = text[os.write(self._descriptor, text) :]
             except OSError as error:
-                self._lose("its reader left" if isinstance(error, BrokenPipeError) else error.strerror or str(error))
+                self._lose(
+                    "the reader of stdout left" if isinstance(error, BrokenPipeError) else error.strerror or str(error)
+                )
 
     def _lose(self, why: str) -> None:
         self.lost = True

@@ -78,15 +78,23 @@ class Telling:
 
 
 class _Sentences(logging.Handler):
-    """Events of the code below as sentences; the same one at most once a second."""
+    """Events of the code below as sentences; the same one at most once a second.
+
+    Without a connection nothing can be confirmed, so that is not told besides.
+    """
 
     def __init__(self, telling: Telling) -> None:
         super().__init__()
         self._telling = telling
         self._last = ("", 0.0)
+        self._away = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say it."""
+        if record.getMessage() in ("broker.lost", "broker.connected"):
+            self._away = record.getMessage() == "broker.lost"
+        elif self._away and record.getMessage().startswith("publish."):
+            return
         said = _sentence(record)
         last, at = self._last
         if said == last and time.monotonic() - at < 1:
