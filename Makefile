@@ -30,9 +30,9 @@ check: $(READY) ## linter, formatter and type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## measure against a bare loop, counted by an nginx that receives
+bench: setup ## measure against a bare loop, counted by an nginx that receives (ARGS="--count 20000 …")
 	@scripts/nginx.sh
-	$(BOUND) $(BIN)/python -m benchmarks
+	$(BOUND) $(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove what set-up, tests and tools made in this directory
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

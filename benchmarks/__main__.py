@@ -58,7 +58,7 @@ async def _measure(options: argparse.Namespace) -> int:
         async with open_receiver(directory / "receiver") as receiver:
             _say("waiting for RabbitMQ")
             async with open_broker() as broker:
-                described = machine.description(broker.version)
+                described = machine.description(broker.version, receiver.version)
                 pairs = await _pairs(options, plan, broker, receiver, directory)
     _print(options, described, quiet, pairs)
     if options.json:

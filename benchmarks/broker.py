@@ -1,4 +1,4 @@
-"""The broker of a benchmark: the one that is named, else a private node."""
+"""The broker of a benchmark: the one that is named, else one of our own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import aio_pika
 
 from benchmarks.sides import TIER
+from notifier.broker import container
 from notifier.broker.cleanup import delete_namespace
 from notifier.broker.connection import open_once
-from notifier.broker.node import PrivateNode
+from notifier.broker.node import PrivateNode, installed
 from notifier.domain.tier import Tier
 from notifier.settings import load
 
@@ -42,13 +43,18 @@ class Broker:
 
 @contextlib.asynccontextmanager
 async def open_broker() -> AsyncIterator[Broker]:
-    """A broker until the end of the block: that of NOTIFIER_AMQP_URL, else a private node.
+    """A broker until the end of the block: that of NOTIFIER_AMQP_URL, else a private node, else a container.
 
-    Raises NoBroker, BrokerUnreachable, and ConfigurationError for an address that is none.
+    A node comes before a container, unlike elsewhere: what it costs can be seen. Raises NoBroker, BrokerUnreachable,
+    and ConfigurationError for an address that is none.
     """
     if os.environ.get("NOTIFIER_AMQP_URL"):
         first = load().amqp_urls[0]
         yield Broker(first, None, await _version(first))
+        return
+    if installed() is None and container.engine_answers():
+        async with container.running() as url:
+            yield Broker(url, None, await _version(url))
         return
     async with await PrivateNode.start() as node:
         yield Broker(node.url, node.pid, await _version(node.url))

@@ -83,7 +83,7 @@ def rate_of(arrivals: Sequence[Arrival]) -> float:
     """Arrivals a second, from the first to the last: the first one starts the clock and is not counted."""
     moments = [arrival.at for arrival in arrivals]
     if len(moments) < 2 or max(moments) == min(moments):
-        raise ValueError("a rate needs arrivals at two moments")
+        raise BenchmarkFailed("a rate needs arrivals at two moments: there was too little to measure")
     return (len(moments) - 1) / (max(moments) - min(moments))
 
 
@@ -96,7 +96,7 @@ def middle_rate(seen: Sequence[tuple[float, int]], total: int) -> float:
     begin = next(((at, n) for at, n in seen if n >= total * 0.1), None)
     end = next(((at, n) for at, n in seen if n >= total * 0.9), None)
     if begin is None or end is None or end[0] <= begin[0]:
-        raise ValueError("a rate needs receipts at two moments of the middle")
+        raise BenchmarkFailed("a rate needs receipts at two moments of the middle: there was too little to measure")
     return (end[1] - begin[1]) / (end[0] - begin[0])
 
 

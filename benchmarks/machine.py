@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -74,7 +73,7 @@ def disturbance(share: float) -> str | None:
     return f"others used up to {share:.0%} of the cores during a run: these figures tell more about them than about us"
 
 
-def description(broker: str) -> dict[str, str | int]:
+def description(broker: str, receiver: str) -> dict[str, str | int]:
     """The machine and the versions of everything that takes part."""
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -82,7 +81,7 @@ def description(broker: str) -> dict[str, str | int]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}, kernel {platform.release()}",
         "broker": broker,
-        "receiver": _nginx(),
+        "receiver": receiver,
         "python": platform.python_version(),
         "notifier": notifier.__version__,
         **{name: metadata.version(name) for name in _PACKAGES},
@@ -94,9 +93,3 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _nginx() -> str:
-    """`nginx -v` speaks on stderr: nginx version: nginx/1.22.1."""
-    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr
-    return said.partition(":")[2].strip() or "nginx"

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.errors import BenchmarkFailed
+
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 #: Processes are at rest when none of them spent a tick of CPU (10 ms) in so many looks in a row, so many seconds apart.
 _LOOKS, _APART = 6, 0.05
@@ -62,5 +64,8 @@ def busy_and_all_seconds() -> tuple[float, float]:
 
 
 def _spent(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        raise BenchmarkFailed(f"process {pid} ended while it was measured") from None
     return (int(fields[11]) + int(fields[12])) * _TICK  # utime and stime, proc(5)

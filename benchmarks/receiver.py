@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import socket
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -46,11 +47,12 @@ http {{
 
 
 class Receiver:
-    """A running receiver. url: where to post. arrivals: all so far, in the order of the log."""
+    """A running receiver. url: where to post. version: of nginx. arrivals: all so far, in the order of the log."""
 
-    def __init__(self, nginx: Child, port: int, log: Path) -> None:
+    def __init__(self, nginx: Child, port: int, log: Path, version: str) -> None:
         self.url = f"http://127.0.0.1:{port}/"
         self.pid = nginx.pid
+        self.version = version
         self.arrivals: list[Arrival] = []
         self._nginx = nginx
         self._log = log.open("rb")
@@ -94,7 +96,7 @@ async def open_receiver(directory: Path) -> AsyncIterator[Receiver]:
         )
     nginx, port = await _started(program, directory)
     try:
-        receiver = Receiver(nginx, port, directory / "arrivals.log")
+        receiver = Receiver(nginx, port, directory / "arrivals.log", await _version(program))
         try:
             yield receiver
         finally:
@@ -131,6 +133,13 @@ async def _listens(nginx: Child, port: int) -> bool:
         await asyncio.sleep(0.01)
     await nginx.stop()
     return False
+
+
+async def _version(program: str) -> str:
+    """It speaks on stderr: `nginx version: nginx/1.22.1`."""
+    asked = await asyncio.create_subprocess_exec(program, "-v", stderr=PIPE)
+    _, said = await asked.communicate()
+    return said.decode().partition(":")[2].strip()
 
 
 def _free_port() -> int:

@@ -84,7 +84,7 @@ class Run:
             broker_after = self._broker_cpu()
             late, steady_cpu_ms = await self._deliver_steadily(worker)
             worker_pss_mb, master_pss_mb = self._weigh(worker)
-            await self._stop_worker(worker)
+            await self._stop_worker()
         finally:
             await self._clean_up()
         return Figures(
@@ -168,7 +168,7 @@ class Run:
         first, *others = [proc.pss_megabytes(pid) for pid in worker]
         return (sum(others), first) if self._side.has_master else (first, None)
 
-    async def _stop_worker(self, worker: list[int]) -> None:
+    async def _stop_worker(self) -> None:
         """End it in order; nothing may arrive any more by then."""
         assert self._worker is not None
         await self._worker.stop()
