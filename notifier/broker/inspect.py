@@ -15,7 +15,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from notifier.broker import declare
-from notifier.broker.connection import open_once, was_cut
+from notifier.broker.connection import cancelled_by_owner, open_once, was_cut
 from notifier.broker.topology import Exchange, Queue, Topology
 from notifier.errors import BrokerError
 
@@ -89,8 +89,7 @@ class Look:
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel]:
         """A channel to throw away; whatever it still holds unacknowledged goes back to its queue."""
-        channel = await self._connection.channel(publisher_confirms=False)
-        assert isinstance(channel, Channel)
+        channel = await self._opened()
         try:
             yield channel
         finally:
@@ -100,6 +99,17 @@ class Look:
             except BaseException as error:
                 if not was_cut(channel, error) and not isinstance(error, TimeoutError):
                     raise
+
+    async def _opened(self) -> Channel:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                channel = await self._connection.channel(publisher_confirms=False)
+        except (Exception, asyncio.CancelledError) as error:
+            if cancelled_by_owner(error):
+                raise
+            raise BrokerError("the connection to RabbitMQ was lost while its objects were looked at") from None
+        assert isinstance(channel, Channel)
+        return channel
 
 
 @asynccontextmanager

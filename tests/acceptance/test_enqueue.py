@@ -309,7 +309,7 @@ async def test_a_connection_lost_in_the_middle_is_told_and_nothing_is_lost(
             process.stdin.close()
             ids += await ids_of(process, count - 100)
             said = await ending(process)
-    assert process.returncode == 0
+    assert process.returncode == 0, said
     assert ids == [f"n{number}" for number in range(count)]
     assert "the connection to RabbitMQ was lost" in said
     assert "connected to RabbitMQ at" in said
