@@ -9,6 +9,8 @@ import pytest
 from queues import Bench
 
 from notifier.broker.cleanup import delete_namespace
+from notifier.broker.connection import Link
+from notifier.broker.declare import declare
 from notifier.broker.node import PrivateNode
 from notifier.broker.topology import Topology
 from notifier.domain.tier import Tier
@@ -36,3 +38,11 @@ async def own_node() -> AsyncIterator[PrivateNode]:
     """A broker that a test may kill, alarm and close connections of, without harm to the others' broker."""
     async with await PrivateNode.start() as node:
         yield node
+
+
+@pytest.fixture
+async def declared(broker, topology: Topology) -> None:
+    """The topology stands on the broker."""
+    link = Link([broker.url], "test", lambda channel: declare(channel, topology))
+    await link.start(10)
+    await link.close()

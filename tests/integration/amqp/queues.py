@@ -6,12 +6,17 @@ import asyncio
 import contextlib
 import json
 import secrets
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import ChannelFrame
+from pamqp import encode, frame
+from pamqp.body import ContentBody
+from pamqp.commands import Basic
 
 from notifier.domain.wire import Message
 
@@ -48,6 +53,23 @@ class Bench:
             await self._channel.get_exchange(exchange, ensure=False) if exchange else self._channel.default_exchange
         )
         await target.publish(aio_pika.Message(body, headers=headers, **properties), routing_key, mandatory=mandatory)
+
+    async def publish_bare(self, exchange: str, routing_key: str, body: bytes, headers: dict[str, Any]) -> None:
+        """Publish without a message_id; aio-pika always adds one, other clients do not."""
+        await self.publish_raw(exchange, routing_key, body, encode.field_table(headers)[4:])
+
+    async def publish_raw(self, exchange: str, routing_key: str, body: bytes, fields: bytes) -> None:
+        """Publish with headers as bytes, as no Python client would write them, and without a message_id."""
+        channel = await self._connection.channel(publisher_confirms=False)
+        underlay = await channel.get_underlay_channel()
+        publish = frame.marshal(Basic.Publish(exchange=exchange, routing_key=routing_key), underlay.number)
+        persistent_with_headers = 1 << 13 | 1 << 12
+        content = struct.pack(">HHQH", 60, 0, len(body), persistent_with_headers)
+        content += struct.pack(">I", len(fields)) + fields + b"\x02"
+        header = struct.pack(">BHI", 2, underlay.number, len(content)) + content + b"\xce"
+        payload = publish + header + frame.marshal(ContentBody(body), underlay.number)
+        await underlay.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+        await channel.close()  # answered after everything that was sent before
 
     async def exchange(self, name: str, kind: str) -> None:
         """Declare an exchange of a test."""

@@ -20,7 +20,7 @@ from notifier.domain.tier import Tier
 
 Answer = Outcome | BaseException
 AT_ONCE = Tier(0)
-DEFAULT_LADDER = Ladder.parse("0s,1s,2s")
+DEFAULT_LADDER = Ladder.parse("0s,5s,1s")
 
 
 class Scripted:
@@ -70,6 +70,12 @@ class Stage:
     room: DeliveryRoom
     consumer: Consumer
     deliveries: list[Delivery] = field(default_factory=list)
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def delivered(self, count: int) -> None:
+        """Wait until so many deliveries came, redeliveries included."""
+        async with asyncio.timeout(10), self.news:
+            await self.news.wait_for(lambda: len(self.deliveries) >= count)
 
     @property
     def queue(self) -> str:
@@ -101,8 +107,12 @@ async def at_work(
     recorder: Callable[[Publisher, Topology], Recorder] = Recorder,
     publisher: Callable[..., Publisher] = Publisher,
     consumer_urls: str | Sequence[str] | None = None,
+    wrapped: Callable[[Publisher, Delivery], Delivery] | None = None,
 ) -> AsyncIterator[Stage]:
-    """A room that works on a tier for the length of the block. consumer_urls: where the consumer connects instead."""
+    """A room that works on a tier for the length of the block.
+
+    consumer_urls: where the consumer connects instead. wrapped: what the room gets in the place of each delivery.
+    """
     urls = [urls] if isinstance(urls, str) else urls
     consumer_urls = [consumer_urls] if isinstance(consumer_urls, str) else consumer_urls or urls
     publishing = publisher(urls, topology)
@@ -120,16 +130,26 @@ async def at_work(
         most_payload=most_payload,
     )
     deliveries: list[Delivery] = []
+    news = asyncio.Condition()
+
+    async def tell() -> None:
+        async with news:
+            news.notify_all()
 
     def take(delivery: Delivery) -> None:
+        if wrapped is not None:
+            delivery = wrapped(publishing, delivery)
         deliveries.append(delivery)
         room.take(delivery)
+        telling.add(task := asyncio.ensure_future(tell()))
+        task.add_done_callback(telling.discard)
 
+    telling: set[asyncio.Future[None]] = set()
     consumer = Consumer(consumer_urls, topology, topology.work_queue(tier), prefetch, take)
     try:
         await publishing.start(10)
         await consumer.start(10)
-        yield Stage(topology, tier, publishing, recording, callback, room, consumer, deliveries)
+        yield Stage(topology, tier, publishing, recording, callback, room, consumer, deliveries, news)
     finally:
         await consumer.close()
         await room.abandon()
