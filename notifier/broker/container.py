@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from notifier.broker.connection import open_once
 from notifier.errors import BrokerError
 
-IMAGE = "rabbitmq:4.1"
+#: The series that deploy/ uses.
+IMAGE = "rabbitmq:4.2"
 
 #: A client may be installed where no engine runs, and may hang where one is down.
 _PROBE_TIMEOUT = 3.0

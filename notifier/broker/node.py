@@ -21,6 +21,7 @@ from typing import Self
 
 import aio_pika
 from aiormq.exceptions import AMQPError
+from yarl import URL
 
 from notifier.broker import guard
 from notifier.broker.installation import DELAYED_PLUGIN, epmd, has_plugin, installed, plugin_directories
@@ -204,12 +205,14 @@ class PrivateNode:
 
         A connection alone would not do: somebody else may have taken the port.
         """
+        connection = aio_pika.Connection(URL(self.url))
         try:
             async with asyncio.timeout(_LOGIN_PATIENCE):
-                connection = await aio_pika.connect(self.url)
+                await connection.connect()
         except (AMQPError, OSError, TimeoutError):
             return False
-        await connection.close()
+        finally:
+            await connection.close()  # also after a failure: else aio-pika complains when the object is collected
         return True
 
     def _tell(self, command: str) -> None:

@@ -82,8 +82,10 @@ async def _watch(playground: Playground, console: Console, once: bool) -> None:
         await until()
         return
     rungs = [tier.name for tier in playground.settings.default_ladder]
-    view = LadderView(_headline(playground), rungs, playground.climbs, _hints(playground, once))
-    with Live(view, console=console, refresh_per_second=8):
+    console.print(_headline(playground), style="bold", markup=False, soft_wrap=True)
+    for hint in _hints(playground, once):  # above the live part, where a terminal lets them be copied whole
+        console.print(hint, style="dim", markup=False, soft_wrap=True)
+    with Live(LadderView(rungs, playground.climbs, console.width), console=console, refresh_per_second=8):
         await until()
 
 
@@ -110,7 +112,7 @@ def _hints(playground: Playground, once: bool) -> list[str]:
         return ["Ctrl-C ends it; it ends by itself when all three are settled."]
     settings = playground.settings
     assert settings.amqp_url is not None
-    lines = ["Ctrl-C ends it. To enqueue more from a second terminal:"]
+    lines = ["Ctrl-C ends it. To enqueue more from a second terminal, with the virtual environment active:"]
     lines += [f"  export NOTIFIER_AMQP_URL={settings.amqp_url.get_secret_value()}"]
     if settings.namespace != "notifier":
         lines += [f"  export NOTIFIER_NAMESPACE={settings.namespace}"]

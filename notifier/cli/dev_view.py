@@ -17,37 +17,33 @@ _MARKS = {"complete": ("✓", "green"), "next-tier": ("✗", "yellow"), "exhaust
 class LadderView:
     """A rich renderable over climbs that change; rendered anew at each refresh.
 
-    headline: what runs where. hints: lines below the table. climbs: the live list, oldest first.
+    rungs: names of the ladder's tiers. climbs: the live list, oldest first. columns: of the terminal; a narrow one
+    is spared the scripts and the latenesses.
     """
 
-    def __init__(self, headline: str, rungs: Sequence[str], climbs: Sequence[Climb], hints: Sequence[str]) -> None:
-        self._headline = headline
+    def __init__(self, rungs: Sequence[str], climbs: Sequence[Climb], columns: int) -> None:
         self._rungs = rungs
         self._climbs = climbs
-        self._hints = hints
+        self._wide = columns >= 35 + 13 * len(rungs)
 
     def __rich__(self) -> RenderableType:
-        return Group(
-            Text(self._headline, style="bold"),
-            Text(),
-            self._table(),
-            Text(),
-            *(Text(hint, style="dim", overflow="fold") for hint in self._hints),
-        )
+        return Group(Text(), self._table(), Text())
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("merchant", no_wrap=True)
-        table.add_column("answers", style="dim", no_wrap=True)
-        for place, rung in enumerate(self._rungs, start=1):
-            table.add_column(f"{place}. after {rung}", no_wrap=True, min_width=11)
+        if self._wide:
+            table.add_column("answers", style="dim", no_wrap=True)
+        for rung in self._rungs:
+            table.add_column(f"after {rung}", no_wrap=True, min_width=11 if self._wide else 7)
         table.add_column("", no_wrap=True)
         for climb in self._climbs[-20:]:
-            table.add_row(climb.merchant, climb.answers, *self._cells(climb), _standing(climb))
+            answers = [climb.answers] if self._wide else []
+            table.add_row(climb.merchant, *answers, *self._cells(climb), _standing(climb))
         return table
 
     def _cells(self, climb: Climb) -> list[Text]:
-        cells = [_attempted(attempt) for attempt in climb.attempts[: len(self._rungs)]]
+        cells = [_attempted(attempt, self._wide) for attempt in climb.attempts[: len(self._rungs)]]
         if climb.result is None and len(cells) < len(self._rungs):
             left = climb.due - time.time()
             cells.append(Text(f"… {max(left, 0):.1f} s", style="cyan"))
@@ -63,9 +59,9 @@ def plain_line(climb: Climb, attempt: Attempt) -> str:
     )
 
 
-def _attempted(attempt: Attempt) -> Text:
+def _attempted(attempt: Attempt, wide: bool) -> Text:
     mark, style = _MARKS.get(attempt.decision, ("?", "red"))
-    late = "" if attempt.late_ms is None else f" +{attempt.late_ms:.0f}ms"
+    late = "" if attempt.late_ms is None or not wide else f" +{attempt.late_ms:.0f}ms"
     return Text.assemble((f"{mark} {_answer(attempt)}", style), (late, "dim"))
 
 
@@ -80,6 +76,6 @@ def _standing(climb: Climb) -> Text:
         case "complete":
             return Text("acknowledged", style="green")
         case "exhausted":
-            return Text("exhausted, kept with its payload", style="red")
+            return Text("exhausted", style="red")
         case other:
             return Text(other, style="red")

@@ -216,6 +216,7 @@ class DeliveryRoom:
         self, notification: Notification, ladder: Ladder, outcome: Outcome, decision: Decision, started: float
     ) -> None:
         """One line per attempt, all fields, a stable event name."""
+        late = notification.lateness(started * 1000)
         logs.event(
             "attempt",
             notification=notification.id,
@@ -227,7 +228,7 @@ class DeliveryRoom:
             tier=self._tier.name,
             due=_moment(notification.due_at),
             started=_moment(int(started * 1000)),
-            late_ms=notification.lateness(started * 1000),
+            late_ms=None if late is None else round(late, 1),
             duration_ms=round(outcome.duration * 1000, 1),
             status=outcome.status,
             error=outcome.error,

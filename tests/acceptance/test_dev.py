@@ -127,16 +127,21 @@ async def test_everything_that_dev_started_is_gone_after(number: signal.Signals)
     process = await asyncio.create_subprocess_exec(
         NOTIFIER, "dev", env=variables, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    assert process.stdout is not None
-    async with asyncio.timeout(60):
-        while b"attempt 1" not in await process.stdout.readline():
-            pass
-        started = started_by(process.pid, mark)
-        assert any("beam" in name for name in started.values()), "the private node runs"
-        assert any("tier 1s" in name for name in started.values()), "and so does the tier process"
-        process.send_signal(number)
-        await process.communicate()
-        await asyncio.gather(*(gone(pid) for pid in started if pid != process.pid))
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            while b"attempt 1" not in await process.stdout.readline():
+                pass
+            started = started_by(process.pid, mark)
+            assert any("beam" in name for name in started.values()), "the private node runs"
+            assert any("tier 1s" in name for name in started.values()), "and so does the tier process"
+            process.send_signal(number)
+            await process.communicate()
+            await asyncio.gather(*(gone(pid) for pid in started if pid != process.pid))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert [pid for pid in started if alive(pid)] == []
 
 
