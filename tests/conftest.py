@@ -7,10 +7,11 @@ run say how many ran or why none did.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aio_pika
@@ -18,6 +19,7 @@ import pytest
 
 from notifier.broker import container
 from notifier.broker.cleanup import delete_namespace
+from notifier.broker.connection import open_once
 from notifier.broker.installation import DELAYED_PLUGIN, has_plugin, installed, plugin_directories
 from notifier.broker.node import PrivateNode
 from notifier.domain.tier import Tier
@@ -88,8 +90,6 @@ def _plugin_may_run() -> bool:
 
 
 def _asked(url: str) -> bool:
-    import asyncio
-
     async def ask() -> bool:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(10), await aio_pika.connect(url.split(",")[0]) as connection:
@@ -111,7 +111,7 @@ async def broker() -> AsyncIterator[TestBroker]:
     if url := os.environ.get(GIVEN):
         yield TestBroker(url, GIVEN)
     elif container.engine_answers():
-        with _container() as address:
+        async with _container() as address:
             yield TestBroker(address, "container")
     elif installed() is not None:
         async with await PrivateNode.start() as node:
@@ -123,12 +123,32 @@ async def broker() -> AsyncIterator[TestBroker]:
         )
 
 
-@contextlib.contextmanager
-def _container() -> Iterator[str]:
-    from testcontainers.rabbitmq import RabbitMqContainer
+@pytest.fixture(scope="session")
+def installed_server() -> None:
+    """For tests that kill, alarm or restart a node of their own: a server must be installed, whatever else is named.
 
-    with RabbitMqContainer(container.IMAGE) as running:
-        yield f"amqp://guest:guest@{running.get_container_host_ip()}:{running.get_exposed_port(5672)}/"
+    Where a named broker or a container engine makes the installation needless, they are left out, saying so.
+    """
+    if installed() is not None:
+        return
+    if GIVEN in os.environ or container.engine_answers():
+        pytest.skip("needs a RabbitMQ to kill: none is installed, and the one that is used here is not ours to kill")
+    pytest.fail("no RabbitMQ to test against: install one with `make setup`", pytrace=False)
+
+
+@contextlib.asynccontextmanager
+async def _container() -> AsyncIterator[str]:
+    # not testcontainers' RabbitMqContainer: it waits with a second AMQP client, pika
+    from testcontainers.core.container import DockerContainer
+
+    running = DockerContainer(container.IMAGE).with_exposed_ports(5672)
+    await asyncio.to_thread(running.start)  # may have to fetch the image
+    try:
+        url = f"amqp://guest:guest@{running.get_container_host_ip()}:{running.get_exposed_port(5672)}/"
+        await (await open_once([url], "tests", patience=90)).close()
+        yield url
+    finally:
+        await asyncio.to_thread(running.stop)
 
 
 @pytest.fixture

@@ -168,6 +168,7 @@ async def test_a_message_that_kills_its_process_is_poison_and_the_innocent_besid
 
 
 @pytest.mark.timeout(170)
+@pytest.mark.usefixtures("installed_server")
 async def test_a_broker_killed_while_a_thousand_wait_in_all_tiers_delivers_them_all(tmp_path: Path) -> None:
     namespace = "killed"
     async with await PrivateNode.start() as node, Simulator() as merchant:

@@ -23,6 +23,8 @@ from notifier.broker.node import PrivateNode
 from notifier.broker.node_files import NodeFiles, Ports
 from notifier.errors import BrokerError, NoBroker
 
+pytestmark = pytest.mark.usefixtures("installed_server")
+
 _PORTS_OF_THE_MACHINE = {4369, 5672, 25672, *range(35672, 35683)}
 
 OWNER = """
@@ -42,7 +44,7 @@ except KeyboardInterrupt:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateNode]:
+async def node(installed_server: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateNode]:
     directory = tmp_path_factory.mktemp("node") / "a directory with spaces"
     async with await PrivateNode.start(directory=directory) as node:
         yield node
