@@ -149,6 +149,18 @@ class Bench:
         finally:
             await channel.close()
 
+    async def die_with(self, queue: str, count: int) -> None:
+        """Take so many messages, as a process of ours would, and die with them."""
+        async with await aio_pika.connect(self._url) as dying:
+            channel = await dying.channel()
+            await channel.set_qos(prefetch_count=count)
+            held: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+            await (await channel.get_queue(queue, ensure=False)).consume(held.put)
+            async with asyncio.timeout(10):
+                for _ in range(count):
+                    await held.get()
+        await self.left(queue)  # the broker has noticed
+
     async def facts(self, queue: str, count: int, timeout: float = 10) -> list[dict[str, Any]]:
         """The next facts of a ledger queue; fails when the last message holds more than that."""
         found: list[dict[str, Any]] = []

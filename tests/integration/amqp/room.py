@@ -108,10 +108,12 @@ async def at_work(
     publisher: Callable[..., Publisher] = Publisher,
     consumer_urls: str | Sequence[str] | None = None,
     wrapped: Callable[[Publisher, Delivery], Delivery] | None = None,
+    intake: Callable[[DeliveryRoom], Callable[[Delivery], object]] | None = None,
 ) -> AsyncIterator[Stage]:
     """A room that works on a tier for the length of the block.
 
     consumer_urls: where the consumer connects instead. wrapped: what the room gets in the place of each delivery.
+    intake: who takes deliveries in place of the room.
     """
     urls = [urls] if isinstance(urls, str) else urls
     consumer_urls = [consumer_urls] if isinstance(consumer_urls, str) else consumer_urls or urls
@@ -140,10 +142,11 @@ async def at_work(
         if wrapped is not None:
             delivery = wrapped(publishing, delivery)
         deliveries.append(delivery)
-        room.take(delivery)
+        hand_over(delivery)
         telling.add(task := asyncio.ensure_future(tell()))
         task.add_done_callback(telling.discard)
 
+    hand_over = room.take if intake is None else intake(room)
     telling: set[asyncio.Future[None]] = set()
     consumer = Consumer(consumer_urls, topology, topology.work_queue(tier), prefetch, take)
     try:

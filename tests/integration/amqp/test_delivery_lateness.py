@@ -1,0 +1,75 @@
+"""On time: never before the due moment, and hardly after it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from publishing import publishing
+from queues import Bench
+from room import Scripted, at_work
+
+from notifier.broker.topology import Topology
+from notifier.delivery.acceptance import Entrance, compose
+from notifier.delivery.facts import Recorder
+from notifier.domain.merchant import Merchant
+from notifier.domain.notification import Notification
+from notifier.domain.outcome import Outcome
+from notifier.domain.tier import Tier
+from notifier.settings import Settings
+
+COUNT = 300
+#: Milliseconds. Generous: alone on two cores it is about 20.
+BOUND = 250
+
+
+class Stopwatch(Scripted):
+    """Notes how long after its due moment each attempt started, in milliseconds; negative is early."""
+
+    def __init__(self) -> None:
+        super().__init__(Outcome.ok())
+        self.late: list[float] = []
+
+    async def __call__(self, notification: Notification, merchant: Merchant) -> Outcome:
+        assert notification.due_at is not None
+        self.late.append(time.time() * 1000 - notification.due_at)
+        return await super().__call__(notification, merchant)
+
+
+async def test_three_hundred_through_the_one_second_tier_are_never_early_and_hardly_late(
+    broker, topology: Topology, bench: Bench
+) -> None:
+    stopwatch = Stopwatch()
+    settings = Settings.received({"ladder": "1s"})
+    async with (
+        at_work(broker.url, topology, stopwatch, tier=Tier(1)) as stage,
+        publishing(broker.url, topology) as publisher,
+    ):
+        recorder = Recorder(publisher, topology)
+        entrance = Entrance(topology, publisher, recorder)
+        async with asyncio.timeout(20):
+            for _ in range(0, COUNT, 10):  # a few at a time, as producers do
+                stated = (compose(settings, merchant="m1", payload=b"{}") for _ in range(10))
+                await asyncio.gather(*map(entrance.accept, stated))
+        await stage.settled(COUNT)
+        await entrance.flush()
+        await recorder.close()
+    late = sorted(stopwatch.late)
+    p99 = late[COUNT * 99 // 100]
+    assert len(late) == COUNT
+    assert late[0] >= 0, f"the earliest of {COUNT} started {-late[0]:.1f} ms before its due moment"
+    assert p99 < BOUND, f"p99 of {COUNT} was {p99:.1f} ms late (p50 {late[COUNT // 2]:.1f}, most {late[-1]:.1f})"
+
+
+async def test_after_a_failed_attempt_the_next_one_is_on_time_too(broker, topology: Topology, bench: Bench) -> None:
+    second = Stopwatch()
+    async with (
+        at_work(broker.url, topology, Scripted(Outcome.failed("no"))),
+        at_work(broker.url, topology, second, tier=Tier(1)) as last,
+    ):
+        for number in range(50):
+            headers = {"merchant": "m1", "ladder": "0s,1s"}
+            await bench.publish(topology.work, "0s", b"{}", headers, message_id=f"n{number}")
+        await last.settled(50)
+    assert min(second.late) >= 0
+    assert max(second.late) < BOUND
