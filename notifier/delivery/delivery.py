@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from notifier import logs
 from notifier.broker import poison
@@ -247,4 +246,4 @@ def _moment(unix_ms: int | None) -> str | None:
     """ISO 8601 in UTC; None for none, and for what a foreign producer wrote that is no moment."""
     if unix_ms is None or unix_ms > _LAST_MOMENT:
         return None
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return logs.moment(unix_ms)
