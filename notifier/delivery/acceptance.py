@@ -59,7 +59,8 @@ def compose(
         raise InvalidNotification(f"{traceparent!r} is not a W3C traceparent")
     if not content_type.isascii() or not content_type.isprintable() or not 0 < len(content_type) <= _MOST_CONTENT_TYPE:
         raise InvalidNotification(
-            f"{content_type!r:.80} is not a content type: 1 to {_MOST_CONTENT_TYPE} printable ASCII characters are possible"
+            f"{content_type!r:.80} is not a content type: 1 to {_MOST_CONTENT_TYPE} printable ASCII characters "
+            "are possible"
         )
     chosen: Ladder = settings.default_ladder if ladder is None else named(ladder, settings.named_ladders)
     return Notification(
