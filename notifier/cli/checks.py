@@ -18,6 +18,13 @@ SPARE_FILES = 64
 #: No clock of a working machine shows less: this program is younger.
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 
+#: First release that can dead-letter at least once, which native delay stands on.
+_NATIVE_SINCE = (3, 10)
+#: First release without Mnesia, which the delayed-message plugin needs.
+_NO_PLUGIN_SINCE = (4, 3)
+#: Seconds between the broker's clock and ours from which on lateness is measured wrongly.
+_CLOCKS_APART = 1.0
+
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _LINK_LOCAL = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
 
@@ -108,13 +115,37 @@ def files(settings: Settings, soft: int) -> Finding:
     )
 
 
-def wall_clock(now: datetime) -> Finding | None:
-    """A clock that cannot be right; None when nothing speaks against it. Timestamps are signed and judged by it."""
-    if now >= EARLIEST:
-        return None
+def release(settings: Settings, said: str, numbers: tuple[int, ...]) -> Finding:
+    """Whether a broker's release can do what is asked of it. said: which one it is, for people."""
+    if numbers and numbers < _NATIVE_SINCE:
+        return Finding("broker", "fail", f"{said}: too old", "RabbitMQ 3.10 or later is needed")
+    if settings.delay == "plugin" and numbers >= _NO_PLUGIN_SINCE:
+        return Finding("broker", "fail", f"{said}: the plugin cannot run on it", "set NOTIFIER_DELAY=native")
+    return Finding("broker", "ok", said)
+
+
+def clock(now: datetime, apart: float | None) -> Finding:
+    """Whether this machine's clock can be right. Timestamps are signed and judged by it.
+
+    apart: seconds that the broker's is ahead of it, None when not known.
+    """
+    said = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    if now < EARLIEST:
+        return Finding(
+            "clock",
+            "fail",
+            f"this machine believes it is {said}: merchants will refuse every timestamp",
+            "set the clock and let NTP keep it (timedatectl set-ntp true)",
+        )
+    if apart is None:
+        return Finding("clock", "ok", f"{said}; plausible (the broker's is not known)")
+    if abs(apart) < _CLOCKS_APART:
+        return Finding("clock", "ok", f"{said}; the broker's agrees to the second")
+    ahead = "ahead of" if apart > 0 else "behind"
     return Finding(
         "clock",
-        "fail",
-        f"this machine believes it is {now:%Y-%m-%d %H:%M} UTC: merchants will refuse every timestamp",
-        "set the clock and let NTP keep it (timedatectl set-ntp true)",
+        "warn",
+        f"{said}; the broker's is {abs(apart):.0f} s {ahead} it, so one of them is wrong: lateness is measured by "
+        "ours, and merchants judge our timestamps by theirs",
+        "let NTP keep both (timedatectl status)",
     )

@@ -26,14 +26,8 @@ from notifier.settings import Settings, load, without_password
 
 #: Seconds that each address of the broker gets: the doctor is asked by somebody who waits.
 _PATIENCE = 3.0
-#: First release that can dead-letter at least once, which native delay stands on.
-_NATIVE_SINCE = (3, 10)
-#: First release without Mnesia, which the delayed-message plugin needs.
-_NO_PLUGIN_SINCE = (4, 3)
 #: Seconds. A broker's own work; later than this and merchants notice.
 _LATE = 0.25
-#: Seconds between the broker's clock and ours from which on lateness is measured wrongly.
-_CLOCKS_APART = 1.0
 
 _START_IT = "start it, or correct NOTIFIER_AMQP_URL"
 
@@ -107,15 +101,7 @@ async def _greeting(settings: Settings, url: str) -> tuple[Finding, bool]:
         remedy = "correct NOTIFIER_AMQP_URL, or let an administrator of the broker mend it (rabbitmqctl list_users)"
         return Finding("broker", "fail", str(error), remedy), False
     said = f"{shown}: {greeting.product} {greeting.version}, connected in {greeting.seconds * 1000:.0f} ms"
-    return _release(settings, said, greeting.release), True
-
-
-def _release(settings: Settings, said: str, release: tuple[int, ...]) -> Finding:
-    if release and release < _NATIVE_SINCE:
-        return Finding("broker", "fail", f"{said}: too old", "RabbitMQ 3.10 or later is needed")
-    if settings.delay == "plugin" and release >= _NO_PLUGIN_SINCE:
-        return Finding("broker", "fail", f"{said}: no plugin runs on it", "set NOTIFIER_DELAY=native")
-    return Finding("broker", "ok", said)
+    return checks.release(settings, said, greeting.release), True
 
 
 def _address(finding: Finding, reachable: Sequence[str]) -> Finding:
@@ -160,23 +146,7 @@ def _delay_remedy(said: str) -> str:
 
 
 def _clock(apart: float | None) -> Finding:
-    now = datetime.now(UTC)
-    impossible = checks.wall_clock(now)
-    if impossible is not None:
-        return impossible
-    said = f"{now:%Y-%m-%d %H:%M:%S} UTC"
-    if apart is None:
-        return Finding("clock", "ok", f"{said}; plausible (the broker's is not known)")
-    if abs(apart) < _CLOCKS_APART:
-        return Finding("clock", "ok", f"{said}; the broker's agrees to the second")
-    ahead = "ahead of" if apart > 0 else "behind"
-    return Finding(
-        "clock",
-        "warn",
-        f"{said}; the broker's is {abs(apart):.0f} s {ahead} it, so one of them is wrong: lateness is measured by "
-        "ours, and merchants judge our timestamps by theirs",
-        "let NTP keep both (timedatectl status)",
-    )
+    return checks.clock(datetime.now(UTC), apart)
 
 
 async def _topology(settings: Settings, url: str) -> list[Finding]:

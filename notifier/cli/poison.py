@@ -136,7 +136,12 @@ def _place() -> Place:
 
 async def _list(place: Place, limit: int) -> tuple[list[Poisoned], int]:
     async with place.holding() as held:
-        return [taken.poisoned async for taken in held.each(limit)], held.count
+        found: list[Poisoned] = []
+        async for taken in held.each():
+            found.append(taken.poisoned)
+            if len(found) == limit:
+                break
+        return found, held.count
 
 
 async def _show(place: Place, name: str) -> list[Taken]:
