@@ -188,7 +188,10 @@ class DeliveryRoom:
     async def _acknowledge(self, work: Work) -> None:
         """The last effect."""
         self._in_flight.remember(work)
-        await work.delivery.ack()
+        acknowledged = None
+        while acknowledged is not work.delivery:  # a redelivery may be adopted while the ack of the lost one is written
+            acknowledged = work.delivery
+            await acknowledged.ack()
 
     async def _acknowledge_again(self, delivery: Delivery) -> None:
         await delivery.ack()
