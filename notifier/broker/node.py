@@ -113,10 +113,17 @@ class PrivateNode:
         """Kill the VM with -9; its data stays, and `restart` boots it again.
 
         What was confirmed is there again, but for a quorum queue declared within the last second, which RabbitMQ 3.10
-        forgets with all that is in it: the names of such queues are written every 500 ms (ra's `names.dets`).
+        forgets with all that is in it: see `write_queue_names`.
         """
         self._tell("kill")
         await self._dead.wait()
+
+    async def write_queue_names(self) -> None:
+        """Write to disk now which quorum queues there are, for tests that declare some and `kill` at once.
+
+        RabbitMQ 3.10 does it by itself when the table (ra's `names.dets`) was left alone for 500 ms.
+        """
+        await self.ctl("eval", "[ok = dets:sync(Table) || Table <- dets:all()].")
 
     async def restart(self) -> None:
         """Boot again on the same ports and data. Kills the VM first if it runs. Raises BrokerError."""

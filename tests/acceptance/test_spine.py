@@ -175,6 +175,7 @@ async def test_a_broker_killed_while_a_thousand_wait_in_all_tiers_delivers_them_
         variables = environment(node.url, namespace)
         async with running(variables) as service:
             waiting = await wait_in_all_tiers(settings_of(variables), 1000, f"{merchant.url}/hook")
+            await node.write_queue_names()
             await node.kill()
             await node.restart()
             received = await merchant.wait_for(

@@ -70,7 +70,7 @@ def owner() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 async def test_what_was_confirmed_survives_a_kill_of_the_node_at_the_same_address(node: PrivateNode) -> None:
     await _publish(node.url, "survivors", 20)
-    await node.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")  # else the very name of the queue may be lost
+    await node.write_queue_names()
     first = node.pid
 
     await node.kill()

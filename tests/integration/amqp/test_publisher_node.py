@@ -40,6 +40,7 @@ async def test_a_killed_broker_has_everything_that_was_confirmed_and_gets_the_re
             enough.set()
 
     async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
+        await own_node.write_queue_names()
         tasks = [asyncio.create_task(publish(publisher, number)) for number in range(1000)]
         await enough.wait()
         await own_node.kill()
