@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import cast
 
+import aiormq
 import pytest
+from aiormq.channel import Channel
 from queues import Bench
 
-from notifier.broker.cleanup import delete_namespace
 from notifier.broker.connection import Link
 from notifier.broker.declare import declare
 from notifier.broker.node import PrivateNode
-from notifier.broker.topology import Topology
+from notifier.broker.topology import Topology, owned_names
 from notifier.domain.tier import Tier
 
 TIERS = (Tier(0), Tier(1), Tier(5))
@@ -25,12 +28,29 @@ async def bench(broker) -> AsyncIterator[Bench]:
         yield bench
 
 
+@pytest.fixture(scope="session")
+async def deleting(broker) -> AsyncIterator[Channel]:
+    """A channel by which the broker is told what to delete, while the next test runs already."""
+    async with await aiormq.connect(broker.url) as connection:
+        yield cast(Channel, await connection.channel())
+
+
 @pytest.fixture
-async def topology(broker) -> AsyncIterator[Topology]:
+async def topology(deleting: Channel) -> AsyncIterator[Topology]:
     """A topology of three tiers; nothing of it is declared before the test, nothing is left of it afterwards."""
     topology = Topology(f"test-{secrets.token_hex(4)}", TIERS)
     yield topology
-    await delete_namespace(broker.url, topology.namespace, TIERS)
+    queues, exchanges = owned_names(replace(topology, mechanism="plugin"))
+    for queue in queues:
+        await deleting.queue_delete(queue, nowait=True)
+    for exchange in exchanges:
+        await deleting.exchange_delete(exchange, nowait=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a heartbeat of 1 s a dead line is noticed after 2 s instead of 6."""
+    monkeypatch.setattr(aiormq.Connection, "HEARTBEAT_GRACE_MULTIPLIER", 1)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -67,7 +68,7 @@ async def test_an_unreachable_broker_is_named_with_address_and_time_and_without_
         await open_once([dead, dead.replace("hush", "hush2")], "test", patience=1)
     said = str(unreachable.value)
     assert 1 <= time.monotonic() - began < 3
-    assert said.startswith("RabbitMQ could not be reached in 1 s (")
+    assert re.match(r"RabbitMQ could not be reached in [12] s \(\d+ tries\): ", said)
     assert f"amqp://guest:***@127.0.0.1:{urlsplit(dead).port}/: Connect call failed" in said
     assert "NOTIFIER_AMQP_URL" in said
     assert "hush" not in said
@@ -149,7 +150,9 @@ async def test_a_lost_connection_is_made_again_and_prepared_again(broker) -> Non
         await link.close()
 
 
-async def test_a_line_that_freezes_while_a_connection_is_prepared_does_not_end_the_keeping(broker) -> None:
+async def test_a_line_that_freezes_while_a_connection_is_prepared_does_not_end_the_keeping(
+    broker, impatient: None
+) -> None:
     """The heartbeat's end of a connection reaches those who wait for an answer as a CancelledError."""
     frozen = asyncio.Event()
 

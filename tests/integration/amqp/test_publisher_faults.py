@@ -72,7 +72,9 @@ async def test_a_connection_that_ends_between_two_frames_is_only_lost(broker, to
     assert await bench.ready(topology.work_queue(WORK)) == 20
 
 
-async def test_a_half_open_line_is_noticed_by_the_heartbeat(broker, topology: Topology, bench: Bench) -> None:
+async def test_a_half_open_line_is_noticed_by_the_heartbeat(
+    broker, topology: Topology, bench: Bench, impatient: None
+) -> None:
     async with Proxy(broker.url) as proxy, publishing(f"{proxy.url}?heartbeat=1", topology) as publisher:
         proxy.upward.clear()
         proxy.downward.clear()
