@@ -22,6 +22,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import typer
 
@@ -58,7 +59,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not so where a file descriptor was closed before the start
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
-    sys.exit(execute(sys.argv[1:]))
+    code = execute(sys.argv[1:])
+    _let_go(sys.stderr)
+    sys.exit(code)
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -100,6 +103,14 @@ def _explain_usage(error: typer.TyperException) -> None:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "notifier"
     typer.echo(f"{command}: {error.format_message()}\nTry '{command} --help'.", err=True)
+
+
+def _let_go(stream: TextIO) -> None:
+    """What is left in a stream whose reader is gone would make the interpreter exit with 120 instead of our code."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _reader_left() -> bool:

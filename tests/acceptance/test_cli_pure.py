@@ -154,7 +154,7 @@ def test_a_flag_wins_over_the_environment_over_the_file_for_a_real_command(envir
 
 @pytest.mark.parametrize("arguments", ["--help", "config", "config --json", "ladder wechat --json"])
 def test_a_reader_that_leaves_early_is_no_error_to_talk_about(environment: dict[str, str], arguments: str) -> None:
-    piped = run(environment, "sh", "-c", f"{NOTIFIER} {arguments} | head -n 1")
+    piped = run(environment, "sh", "-c", f"{shlex.quote(str(NOTIFIER))} {arguments} | head -n 1")
     assert piped.returncode == 0
     assert len(piped.stdout.splitlines()) == 1
     assert piped.stderr == ""
@@ -183,7 +183,7 @@ def test_a_reader_that_was_never_there_makes_it_fail_quietly(
 
 
 def test_without_a_stdout_at_all_nothing_breaks(environment: dict[str, str]) -> None:
-    done = run(environment, "sh", "-c", f"{NOTIFIER} ladder >&-")
+    done = run(environment, "sh", "-c", f"{shlex.quote(str(NOTIFIER))} ladder >&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
