@@ -59,8 +59,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not so where a file descriptor was closed before the start
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    _occupy_standard_descriptors()
     code = execute(sys.argv[1:])
-    _let_go(sys.stderr)
+    if sys.stderr is not None:
+        _let_go(sys.stderr)
     sys.exit(code)
 
 
@@ -103,6 +105,15 @@ def _explain_usage(error: typer.TyperException) -> None:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "notifier"
     typer.echo(f"{command}: {error.format_message()}\nTry '{command} --help'.", err=True)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where one was closed before the start, the next socket would take its number, and libuv aborts when it closes
+    that. The streams stay None, so nothing is written there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _let_go(stream: TextIO) -> None:

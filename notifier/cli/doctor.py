@@ -25,7 +25,7 @@ from notifier.errors import BrokerUnreachable, ConfigurationError, NoBroker, Not
 from notifier.settings import Settings, load, without_password
 
 #: Seconds that each address of the broker gets: the doctor is asked by somebody who waits.
-_PATIENCE = 3.0
+_PATIENCE = 2.0
 #: Seconds. A broker's own work; later than this and merchants notice.
 _LATE = 0.25
 

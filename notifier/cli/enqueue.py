@@ -116,7 +116,7 @@ async def _enqueue_lines(settings: Settings, name: str, source: BinaryIO) -> int
         telling.say(f"{name} cannot be read any further: {producer.reading_failed}")
     if producer.interrupted:
         telling.say(_how_far(producer, name))
-    elif producer.exit_code or sys.stderr.isatty():
+    elif producer.exit_code or (sys.stderr is not None and sys.stderr.isatty()):
         telling.say(_summary(producer))
     return producer.exit_code
 

@@ -38,18 +38,17 @@ class Telling:
                     typer.echo(f"notifier: {line}", err=True)
 
     def start_moving(self, total: int | None) -> None:
-        """Show a moving line, on a terminal. total: bytes to read, where that is known."""
-        if sys.stderr is None or not sys.stderr.isatty():
+        """Show a moving line, on a terminal that is not busy with stdout. total: bytes to read, where known."""
+        if sys.stderr is None or not sys.stderr.isatty() or (sys.stdout is not None and sys.stdout.isatty()):
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-        bar = [BarColumn(bar_width=24)] if total else []
+        bar = [BarColumn(bar_width=24, complete_style="cyan", finished_style="cyan")] if total else []
         progress = Progress(
-            SpinnerColumn(),
+            SpinnerColumn(style="cyan"),
             *bar,
             TextColumn("{task.description}"),
-            TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
         )

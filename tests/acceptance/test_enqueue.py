@@ -255,6 +255,19 @@ async def test_nobody_who_reads_stdout_and_stderr_stops_nothing(variables: dict[
     assert await bench.ready(f"{variables['NOTIFIER_NAMESPACE']}.work.0s") == 50
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_a_standard_stream_that_was_closed_before_the_start_stops_nothing(
+    variables: dict[str, str], bench: Bench, closed: str
+) -> None:
+    command = f"{NOTIFIER} enqueue --merchant m --url {URL} --payload 1 {closed}"
+    shell = await asyncio.create_subprocess_shell(command, env=variables, stdout=PIPE, stderr=PIPE)
+    async with asyncio.timeout(30):
+        out, _ = await shell.communicate()
+    assert shell.returncode == (1 if ">&-" in closed.split() else 0)
+    assert len(out.split()) == 1 - bool(shell.returncode)
+    assert await bench.ready(f"{variables['NOTIFIER_NAMESPACE']}.work.0s") == 1
+
+
 async def test_ctrl_c_says_after_which_line_it_stopped_and_everything_before_it_is_sent(
     variables: dict[str, str], bench: Bench
 ) -> None:
