@@ -16,10 +16,14 @@ SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOTIFIER = str(Path(sys.executable).with_name("notifier"))
 
 
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without settings of the developer."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")} | more
+
+
 def environment(url: str, namespace: str, **settings: str) -> dict[str, str]:
     """The environment of a command: this one's without settings of the developer, then those of the test."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
-    return kept | {
+    return clean_environment() | {
         "NOTIFIER_AMQP_URL": url,
         "NOTIFIER_NAMESPACE": namespace,
         "NOTIFIER_SIGNING_SECRET": SECRET,

@@ -5,64 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import secrets
 import signal
-import threading
-import time
-from collections.abc import Iterator
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import standardwebhooks
 
-from tests.acceptance.service import NOTIFIER, SECRET
+from tests.acceptance.conftest import LadderRun
+from tests.acceptance.service import NOTIFIER, clean_environment
 from tests.acceptance.test_spine import gone
 
 LATEST_MS = 250
-
-
-class IndependentReceiver(BaseHTTPRequestHandler):
-    """Answers by the path as the samples' merchants would, and writes down when what came."""
-
-    log: list[tuple[str, int, float]]
-    failures: list[str]
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        moment = time.time()
-        body = self.rfile.read(int(self.headers["content-length"]))
-        try:
-            standardwebhooks.Webhook(SECRET).verify(body, {name.lower(): value for name, value in self.headers.items()})
-        except standardwebhooks.WebhookVerificationError as error:
-            self.failures.append(str(error))
-        attempt = int(self.headers["notifier-attempt"])
-        self.log.append((self.headers["webhook-id"], attempt, moment * 1000))
-        good = self.path == "/prompt" or (self.path == "/flaky" and attempt == 3)
-        self.send_response(200 if good else 500)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
-        """Say nothing on stderr."""
-
-
-@pytest.fixture
-def receiver() -> Iterator[tuple[str, type[IndependentReceiver]]]:
-    handler = type("Handler", (IndependentReceiver,), {"log": [], "failures": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def clean_environment(**more: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")} | more
 
 
 async def dev(variables: dict[str, str], *arguments: str, timeout: float) -> tuple[int, str, str]:
@@ -84,14 +38,11 @@ def unix_ms(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp() * 1000
 
 
-async def test_the_default_ladder_at_real_speed_agrees_with_an_independent_receiver(
-    receiver: tuple[str, type[IndependentReceiver]],
-) -> None:
-    url, seen = receiver
-    variables = clean_environment(NOTIFIER_SIGNING_SECRET=SECRET)
-    code, out, err = await dev(variables, "--once", "--json", "--receiver", url, timeout=110)
+def test_the_default_ladder_at_real_speed_agrees_with_an_independent_receiver(ladder_run: LadderRun) -> None:
+    code, out, err, lines = ladder_run.ended()
     assert code == 0, err
     report = json.loads(out)
+    seen = [json.loads(line) for line in lines]
     told = {note["merchant"]: note for note in report["notifications"]}
     assert {name: note["result"] for name, note in told.items()} == {
         "prompt": "complete",
@@ -100,11 +51,11 @@ async def test_the_default_ladder_at_real_speed_agrees_with_an_independent_recei
     }
     assert [a["tier"] for a in told["silent"]["attempts"]] == ["1s", "3s", "5s", "15s", "30s"]
     attempts = {(note["id"], a["number"]): a for note in told.values() for a in note["attempts"]}
-    assert sorted(attempts) == sorted((webhook_id, number) for webhook_id, number, _ in seen.log)
-    late = [moment - unix_ms(attempts[webhook_id, number]["due"]) for webhook_id, number, moment in seen.log]
+    assert sorted(attempts) == sorted((each["id"], each["attempt"]) for each in seen)
+    late = [each["moment"] - unix_ms(attempts[each["id"], each["attempt"]]["due"]) for each in seen]
     assert min(late) >= 0, "no attempt before its due moment"
     assert max(late) <= LATEST_MS, "and none long after"
-    assert seen.failures == [], "every signature verifies"
+    assert [each["fault"] for each in seen if each["fault"]] == [], "every signature verifies"
 
 
 async def test_the_merchants_of_dev_keep_a_log_of_their_own_that_agrees(tmp_path: Path) -> None:
