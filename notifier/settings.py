@@ -162,7 +162,8 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="package.module:function of your own, async (notification) -> Outcome, instead of the webhook",
     )
-    payload_limit: int = Field(default=262_144, ge=1, le=16_777_216, description="bytes of a payload that are accepted")
+    # at most what still fits a fact, in base64, into the 16 MiB that RabbitMQ 4 allows a message
+    payload_limit: int = Field(default=262_144, ge=1, le=8_388_608, description="bytes of a payload that are accepted")
     prefetch: int = Field(default=200, ge=1, le=2000, description="notifications a tier process works on at once")
     drain_timeout: float = Field(
         default=25.0, ge=0, le=3600, description="seconds that running callbacks get on shutdown"

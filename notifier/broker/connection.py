@@ -45,8 +45,6 @@ _GOODBYE = 3.0
 #: What a lost connection or channel raises out of a pending call in most cases; `was_cut` knows them all.
 LOST = (AMQPError, OSError, RuntimeError)
 
-# What it would say is said here, once, with the address and what follows.
-logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 fields.install()
 
 Prepare = Callable[[Channel], Awaitable[None]]
