@@ -177,7 +177,7 @@ def test_while_packages_come_in_no_service_starts_and_none_that_runs_is_kept_fro
 
 def test_a_policy_left_behind_by_a_kill_forbids_nothing_and_is_replaced(machine: Machine) -> None:
     machine.has("apt-get", "kill -9 $PPID")
-    assert machine.run("install.sh", "rabbitmq-server").returncode == -signal.SIGKILL
+    assert machine.run("install.sh", "rabbitmq-server", TMPDIR=str(machine.bin)).returncode == -signal.SIGKILL
     assert subprocess.run([machine.policy, "rabbitmq-server", "start"]).returncode == 0
 
     machine.has("apt-get")
