@@ -159,7 +159,6 @@ class Bench:
             async with asyncio.timeout(10):
                 for _ in range(count):
                     await held.get()
-        await self.left(queue)  # the broker has noticed
 
     async def facts(self, queue: str, count: int, timeout: float = 10) -> list[dict[str, Any]]:
         """The next facts of a ledger queue; fails when the last message holds more than that."""

@@ -103,6 +103,7 @@ async def after_a_death(bench: Bench, topology: Topology, redelivered: int, fres
     for message in messages[:redelivered]:
         await bench.publish(topology.work, "0s", message.body, dict(message.headers), message_id=message.message_id)
     await bench.die_with(topology.work_queue(AT_ONCE), redelivered)
+    assert await bench.left(topology.work_queue(AT_ONCE)) == redelivered  # the broker has noticed
     for message in messages[redelivered:]:
         await bench.publish(topology.work, "0s", message.body, dict(message.headers), message_id=message.message_id)
     return [key_of(message) for message in messages[:redelivered]]

@@ -118,6 +118,25 @@ async def test_two_messages_with_one_id_are_told_apart_over_a_cut(broker, topolo
     assert await bench.left(topology.work_queue(AT_ONCE)) == 1
 
 
+async def test_one_that_others_died_with_is_not_taken_for_a_settled_one_that_shares_its_id(
+    broker, topology: Topology, bench: Bench
+) -> None:
+    callback = Scripted(Outcome.ok())
+    async with at_work(broker.url, topology, callback, prefetch=1) as stage:
+        await bench.publish(topology.work, "0s", b"paid", {"merchant": "m1"}, message_id="order-42")
+        await stage.settled(1)
+        callback.gate.clear()
+        await bench.publish(topology.work, "0s", b"busy", {"merchant": "m1"}, message_id="busy")
+        await callback.called(2)  # nothing more comes here for now
+        await bench.publish(topology.work, "0s", b"refunded", {"merchant": "m1"}, message_id="order-42")
+        await bench.die_with(stage.queue, 1)
+        callback.gate.set()
+        await stage.settled(3)
+        assert stage.deliveries[-1].redelivered
+    assert [each.payload for each in callback.calls] == [b"paid", b"busy", b"refunded"]
+    assert await bench.left(topology.work_queue(AT_ONCE)) == 0
+
+
 async def test_copies_that_a_repeated_publish_made_are_both_settled(broker, topology: Topology, bench: Bench) -> None:
     """At least once: the same message twice, side by side."""
     callback = Scripted(Outcome.ok())
