@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -259,7 +260,7 @@ async def test_nobody_who_reads_stdout_and_stderr_stops_nothing(variables: dict[
 async def test_a_standard_stream_that_was_closed_before_the_start_stops_nothing(
     variables: dict[str, str], bench: Bench, closed: str
 ) -> None:
-    command = f"{NOTIFIER} enqueue --merchant m --url {URL} --payload 1 {closed}"
+    command = f"{shlex.quote(NOTIFIER)} enqueue --merchant m --url {URL} --payload 1 {closed}"
     shell = await asyncio.create_subprocess_shell(command, env=variables, stdout=PIPE, stderr=PIPE)
     async with asyncio.timeout(30):
         out, _ = await shell.communicate()
