@@ -115,3 +115,23 @@ class NoAnswer(ChildFailed):
 
 class RequestFailed(ChildFailed):
     """The process at the other end of the pipe answered a request with this sentence instead of a result."""
+
+
+class BadState(ChildFailed):
+    """A process could not bring itself to the desired state; the message is its own sentence."""
+
+
+class BadAddress(InvalidInput):
+    """A control message names nobody, or somebody who is not there."""
+
+
+class AlreadyRunning(NotifierError):
+    """Another master is alive in this runtime directory."""
+
+
+class BadRuntimeDirectory(ConfigurationError):
+    """The runtime directory cannot be used: it is missing, another's, open to others, or its path is too long."""
+
+
+class NoMaster(NotifierError):
+    """No master listens in this runtime directory, or it may not be talked to."""

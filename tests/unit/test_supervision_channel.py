@@ -11,7 +11,7 @@ import pytest
 
 from notifier.errors import BadFrame, ChildFailed, NoAnswer, PeerBusy, PeerGone, RequestFailed
 from notifier.supervision import channel as channels
-from notifier.supervision import frames
+from notifier.supervision import frames, outbox
 from notifier.supervision.channel import Body, Channel
 
 
@@ -166,7 +166,7 @@ async def test_a_peer_that_does_not_read_fills_its_outbox_and_then_is_busy_at_on
     raw: tuple[Channel, Ear, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, _, _ = raw
-    monkeypatch.setattr(channels, "OUTBOX_LIMIT", 1_000_000)
+    monkeypatch.setattr(outbox, "LIMIT", 1_000_000)
     page: dict[str, Any] = {"text": "x" * 1000}
 
     def flood() -> None:
@@ -190,7 +190,7 @@ async def test_a_peer_that_asks_without_end_and_reads_no_answers_is_broken(
     raw: tuple[Channel, Ear, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, ear, peer = raw
-    monkeypatch.setattr(channels, "OUTBOX_LIMIT", 10_000)
+    monkeypatch.setattr(outbox, "LIMIT", 10_000)
     peer.setblocking(True)
     request = frames.encode({"ask": "double", "id": 1, "body": {"value": "x" * 1000}})
 

@@ -12,27 +12,39 @@ import pytest
 
 from notifier.errors import ChildFailed, PeerGone, RequestFailed
 from notifier.supervision.channel import Body, Channel
-from notifier.supervision.child import Parent
+from notifier.supervision.child import PROTOCOL, Parent
 
-SNAPSHOT: dict[str, Any] = {"boot": {"tea": "green"}, "drain": 25.0, "careful": 1, "deaths": {"k": 2}}
+SNAPSHOT: dict[str, Any] = {"boot": {"tea": "green"}, "drain": 25.0, "careful": 1, "deaths": {"k": 2}, "stacks": 2}
+#: The whole desired state, in one batch.
+STATE: dict[str, Any] = {"entries": [], "version": 0, "whole": True, "first": True, "last": True}
 
 
 class FakeMaster:
-    """Notes what the child says, answers HELLO with `snapshot` and the rest with nothing, after `before_answer`."""
+    """Notes what the child says but its heartbeats, answers HELLO with `snapshot`, followed by the desired state, and
+    the rest with nothing, after `before_answer`.
+    """
 
     def __init__(self) -> None:
+        self.beats: asyncio.Queue[Body] = asyncio.Queue()
+        self.state = STATE
         self.snapshot: dict[str, Any] = SNAPSHOT
         self.heard: asyncio.Queue[tuple[str, Body]] = asyncio.Queue()
         self.before_answer: Callable[[], None] = lambda: None
         self.channel: Channel
 
     def noticed(self, name: str, body: Body) -> None:
-        self.heard.put_nowait((name, body))
+        if name == "beat":
+            self.beats.put_nowait(body)
+        else:
+            self.heard.put_nowait((name, body))
 
     def asked(self, name: str, body: Body) -> Body:
         self.heard.put_nowait((name, body))
         self.before_answer()
-        return self.snapshot if name == "hello" else {}
+        if name != "hello":
+            return {}
+        asyncio.get_running_loop().call_soon(self.channel.request, "state", self.state)
+        return self.snapshot
 
     def link_ended(self, reason: str, *, broken: bool) -> None:
         self.heard.put_nowait(("end", {"broken": broken}))
@@ -60,7 +72,7 @@ async def family() -> AsyncIterator[Family]:
 
 async def test_joining_says_who_it_is_and_takes_the_snapshot(family: Family) -> None:
     parent = await Parent.join(family.fd, "toy:1", 7, own_process=False)
-    hello = {"protocol": 1, "slot": "toy:1", "epoch": 7, "pid": os.getpid()}
+    hello = {"protocol": PROTOCOL, "slot": "toy:1", "epoch": 7, "pid": os.getpid()}
     assert await family.master.heard.get() == ("hello", hello)
     assert (dict(parent.boot), parent.careful, dict(parent.deaths)) == ({"tea": "green"}, 1, {"k": 2})
     assert not os.get_inheritable(family.fd)

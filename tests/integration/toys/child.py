@@ -225,7 +225,7 @@ async def leaves_a_program_behind() -> int:
 def raw() -> socket.socket:
     """The pipe, HELLO and READY said by hand, nothing read."""
     pipe = socket.socket(fileno=options.fd)
-    hello = {"protocol": 1, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
+    hello = {"protocol": child.PROTOCOL, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
     pipe.sendall(frames.encode({"ask": "hello", "id": 1, "body": hello}))
     pipe.sendall(frames.encode({"ask": "ready", "id": 2, "body": {}}))
     return pipe
@@ -251,7 +251,7 @@ async def sends(what: str) -> int:
     """In its first life it sends what is no message, then it is good."""
     if options.epoch > 1:
         return await good()
-    hello = {"protocol": 1, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
+    hello = {"protocol": child.PROTOCOL, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
     said = {
         "garbage": struct.pack(">I", 5) + b"hello",
         "oversize": struct.pack(">I", frames.LIMIT + 1),
