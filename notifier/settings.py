@@ -6,6 +6,7 @@ Plain pydantic models, since every tier process loads this module.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -26,6 +27,7 @@ from pydantic import (
     field_validator,
 )
 
+from notifier import runtime
 from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
@@ -97,6 +99,11 @@ def _ack(text: str) -> str:
     return text
 
 
+def _default_runtime_dir(others: Mapping[str, Any]) -> str:
+    namespace = others.get("namespace", runtime.NAMESPACE)  # not there if it is wrong itself, and told about
+    return str(runtime.default(namespace, os.environ, os.geteuid()))
+
+
 CommaList = Annotated[str, BeforeValidator(_listed)]
 SecretList = Annotated[SecretStr, BeforeValidator(_listed)]
 
@@ -141,7 +148,7 @@ class Settings(BaseModel):
         default=None, description="amqp:// or amqps:// address of RabbitMQ; several, comma-separated, are tried in turn"
     )
     namespace: str = Field(
-        default="notifier", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="first part of every name on the broker"
+        default=runtime.NAMESPACE, pattern=runtime.NAMESPACES, description="first part of every name on the broker"
     )
     delay: Literal["native", "plugin"] = Field(default="native", description="what holds a waiting notification")
     ladders: dict[Annotated[str, AfterValidator(_ladder_name)], Annotated[CommaList, AfterValidator(_ladder)]] = Field(
@@ -169,6 +176,10 @@ class Settings(BaseModel):
     )
     connect_timeout: float = Field(
         default=10.0, gt=0, le=600, description="seconds a command tries to reach the broker"
+    )
+    runtime_dir: Annotated[str, AfterValidator(runtime.checked)] = Field(
+        default_factory=_default_runtime_dir,
+        description="directory of the control socket and of what operators set; one per service, absolute",
     )
     egress: Egress = Field(default_factory=Egress)
     log: Log = Field(default_factory=Log)

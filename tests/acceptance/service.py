@@ -8,12 +8,21 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOTIFIER = str(Path(sys.executable).with_name("notifier"))
+
+#: Runtime directories of the tests' services; a Unix socket's path is short, so not below pytest's own directories.
+_RUNTIME = tempfile.TemporaryDirectory(prefix="notifier-tests-")
+
+
+def runtime_dir() -> str:
+    """A runtime directory for one service."""
+    return tempfile.mkdtemp(dir=_RUNTIME.name)
 
 
 def environment(url: str, namespace: str, **settings: str) -> dict[str, str]:
@@ -25,6 +34,7 @@ def environment(url: str, namespace: str, **settings: str) -> dict[str, str]:
         "NOTIFIER_SIGNING_SECRET": SECRET,
         "NOTIFIER_EGRESS__ALLOW": "127.0.0.0/8",
         "NOTIFIER_LOG__FORMAT": "json",
+        "NOTIFIER_RUNTIME_DIR": runtime_dir(),
         **settings,
     }
 
