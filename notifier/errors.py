@@ -93,6 +93,10 @@ class EgressRefused(NotifierError):
     """The address of a callback is not globally reachable and not let through by the settings."""
 
 
+class CallWithheld(NotifierError):
+    """The merchant was blocked before anything of this attempt was sent; there was no attempt."""
+
+
 class ChildFailed(NotifierError):
     """A child process could not be started or broke the protocol of its pipe."""
 

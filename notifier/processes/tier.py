@@ -20,6 +20,7 @@ from notifier.delivery.facts import Recorder
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
 from notifier.errors import ChildFailed, ConfigurationError
+from notifier.processes.tier_control import TierControl, addresses_of
 from notifier.settings import Settings
 from notifier.supervision.child import Parent
 from notifier.webhook.client import Webhook
@@ -30,7 +31,7 @@ _DESCRIPTORS = 65_536
 class TierProcess:
     """The parts of one tier process and the order in which they start and stop."""
 
-    def __init__(self, parent: Parent, tier: Tier, settings: Settings) -> None:
+    def __init__(self, parent: Parent, tier: Tier, slot: str, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
         self._tier = tier
@@ -38,7 +39,7 @@ class TierProcess:
         name = f"tier {tier.name}"
         self._publisher = Publisher(settings.amqp_urls, topology, f"{name} publish")
         self._recorder = Recorder(self._publisher, topology)
-        self._callback = _callback(settings)
+        self._callback = self._chosen_callback()
         self._room = DeliveryRoom(
             tier,
             settings.tiers,
@@ -59,6 +60,16 @@ class TierProcess:
             PREFETCH if self._careful else settings.prefetch,
             self._on_delivery,
             f"{name} consume",
+        )
+        self._control = TierControl(
+            parent,
+            tier.name,
+            addresses_of(slot, tier.name),
+            settings,
+            self._room,
+            self._consumer,
+            self._publisher,
+            lambda: self._careful,
         )
 
     async def run(self) -> None:
@@ -85,15 +96,19 @@ class TierProcess:
         return True
 
     async def _start(self) -> None:
+        """What operators want is in force before the first delivery."""
+        await self._control.follow()
         await self._callback.start()
         await self._publisher.start(waiting=self._parent.progress)
         if self._careful is not None:
             self._careful_time = asyncio.create_task(self._be_careful(self._careful))
         await self._consumer.start(waiting=self._parent.progress)
+        self._control.started()
 
     async def _drain(self) -> None:
         """Stop taking, finish what runs up to the deadline, leave the rest unacknowledged."""
         logs.event("drain", in_flight=len(self._room))
+        self._control.end()
         if self._careful_time is not None:
             self._careful_time.cancel()
         await self._consumer.stop_taking()
@@ -130,21 +145,21 @@ class TierProcess:
 
     async def _be_careful(self, careful: CarefulStart) -> None:
         try:
-            await careful.run(self._consumer.consuming)
+            await careful.run(self._consumer.taking)
         except ChildFailed:
             return  # the master is gone, so this process drains: nothing more is taken
         self._careful = None  # what waits there untouched is delivered again on the wider connection
-        self._consumer.widen(self._settings.prefetch)
+        self._consumer.widen(self._control.prefetch)
 
     def _merchant(self, merchant: str) -> Merchant:
         """Until there is a registry, one rule and one set of secrets serve all merchants."""
-        return Merchant(merchant, secrets=self._settings.secrets, ack=self._settings.ack_rule)
+        known = Merchant(merchant, secrets=self._settings.secrets, ack=self._settings.ack_rule)
+        return self._control.standing(known)
 
-
-def _callback(settings: Settings) -> Callback:
-    if settings.callback is not None:
-        return UserCallback(settings.callback, settings.egress.timeout)
-    return Webhook(settings.egress)
+    def _chosen_callback(self) -> Callback:
+        if self._settings.callback is not None:
+            return UserCallback(self._settings.callback, self._settings.egress.timeout)
+        return Webhook(self._settings.egress, withheld=lambda merchant: self._control.is_blocked(merchant))
 
 
 def main(tier: str, slot: str, epoch: int, fd: int) -> int:
@@ -167,7 +182,7 @@ async def _live(tier: Tier, slot: str, epoch: int, fd: int) -> int:
     try:
         settings = Settings.received(parent.boot["settings"])
         logs.configure(settings.log.level, settings.log.format, f"tier {tier.name}")
-        await TierProcess(parent, tier, settings).run()
+        await TierProcess(parent, tier, slot, settings).run()
     except ConfigurationError as error:
         await parent.refuse(error.exit_code, str(error))
         return error.exit_code
