@@ -62,7 +62,6 @@ class Parent:
     draining: set when this process shall finish, also by SIGTERM and when the master is gone. quick: set when it shall
     leave at once what is unfinished; then draining is set, too.
     state: the desired state, complete when `join` returns. statistics: called for each heartbeat, returns JSON.
-    paused: to be set by the process; shown in its status with the next answer or heartbeat.
     """
 
     boot: Mapping[str, Any]
@@ -73,8 +72,8 @@ class Parent:
         self.draining = asyncio.Event()
         self.quick = asyncio.Event()
         self.statistics: Callable[[], Mapping[str, Any]] = _nothing
-        self.paused = False
         self.state = Mirror()
+        self._paused = False
         self._actions = Actions()
         self._own_process = own_process
         self._drain_seconds = 0.0
@@ -113,6 +112,17 @@ class Parent:
         """This process does its work now. Returns when the master has it; if that is gone, draining says so."""
         with contextlib.suppress(ChildFailed):
             await self._channel.ask("ready", timeout=PATIENCE)
+
+    @property
+    def paused(self) -> bool:
+        """Whether this process does no work for now; to be set by it, and shown by the master at once."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        changed, self._paused = paused is not self._paused, paused
+        if changed and self._met:
+            self._say_beat()
 
     @property
     def version(self) -> int:
@@ -272,7 +282,7 @@ class Parent:
 
     async def _apply(self, body: Body) -> Body:
         errors = await self.state.apply(body)
-        return {"errors": errors, "paused": self.paused}
+        return {"errors": errors}
 
     async def _send(self, to: str, action: str, data: Any, timeout: float, *, reply: bool) -> list[Reply]:
         body = {"to": to, "action": action, "data": data, "timeout": timeout, "reply": reply}

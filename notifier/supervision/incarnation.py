@@ -117,6 +117,7 @@ class Incarnation:
             self._channel = await Channel.open(ours, self)
         except BaseException:  # cancelled just here: nobody else knows of this process yet
             self.signal(signal.SIGKILL)
+            self.sheet.close()
             raise
         self._watch = asyncio.create_task(self._until_over())
 
@@ -286,8 +287,4 @@ class Incarnation:
             self._wake()
 
     async def _ask_state(self, name: str, body: Body | None = None, *, timeout: float) -> Body:
-        answer = await self._channel.ask(name, body, timeout=timeout)
-        match answer:
-            case {"paused": bool(paused)}:
-                self.vitals.paused = paused
-        return answer
+        return await self._channel.ask(name, body, timeout=timeout)

@@ -199,7 +199,8 @@ class Slot:
         child = self._child
         if self._state is State.STOPPED:
             raise PeerGone(f"{self.name} is stopped")
-        if child is None or child.lost is not None or self._state not in (State.READY, State.DRAINING):
+        can_hear = child is not None and child.lost is None and child.ready_at is not None
+        if child is None or not can_hear or self._inbox or self._state is State.STARTING:
             return self._inbox.put(action, data, sender), True
         if child.unanswered >= UNANSWERED_LIMIT:
             raise PeerBusy(f"{self.name} has {child.unanswered} messages that it has not answered yet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from notifier.errors import InvalidInput, NotifierError
@@ -23,12 +23,16 @@ READING = frozenset({"status", "state", "ping", "events", "stacks"})
 OPERATOR = Sender("ctl", 0)
 
 
+#: Gets the words of the request, who asks, and the sender of messages.
+Method = Callable[["_Words", str, Sender], Awaitable[Body]]
+
+
 class Verbs:
     """The list of verbs, each a method below."""
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._methods = {
+        self._methods: dict[str, Method] = {
             "status": self._status, "state": self._state, "ping": self._ping, "push": self._push,
             "clear": self._clear, "send": self._send, "restart": self._restart, "drain": self._drain,
             "shutdown": self._shutdown, "reload": self._reload, "stacks": self._stacks,
@@ -36,12 +40,9 @@ class Verbs:
 
     async def ask(self, who: str, verb: str, body: Body, sender: Sender = OPERATOR) -> Body:
         """Do it, and write one line about who did what and what came of it. Raises NotifierError."""
-        method = self._methods.get(verb)
-        if method is None:
-            raise InvalidInput(f"there is no request {verb!r}; those there are: {', '.join(self._methods)}, events")
         result = "failed"
         try:
-            answer = await method(_Words(verb, body), who, sender)
+            answer = await self._method(verb)(_Words(verb, body), who, sender)
             result = _told(answer)
             return answer
         except NotifierError as error:
@@ -51,6 +52,12 @@ class Verbs:
             level = logging.DEBUG if verb in READING else logging.INFO
             subject = {name: body.get(name) for name in ("to", "key", "action") if isinstance(body.get(name), str)}
             self._master.audit(level, who=who, verb=verb, result=result, **subject)
+
+    def _method(self, verb: str) -> Method:
+        if verb not in self._methods:
+            known = ", ".join(self._methods)
+            raise InvalidInput(f"there is no request {verb[:100]!r}; those there are: {known}, events")
+        return self._methods[verb]
 
     async def _status(self, words: _Words, who: str, sender: Sender) -> Body:
         return self._master.status()

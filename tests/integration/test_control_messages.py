@@ -106,7 +106,9 @@ async def test_what_goes_wrong_in_a_process_is_the_senders_error_and_costs_nobod
 
 async def test_an_address_that_nobody_has_is_refused_by_name() -> None:
     async with Stage("operable") as stage:
-        with pytest.raises(BadAddress, match="nobody is called 'toy:9'; there are all, others, any, any:GROUP, and even"):
+        with pytest.raises(
+            BadAddress, match="nobody is called 'toy:9'; there are all, others, any, any:GROUP, and even"
+        ):
             await stage.master.send("toy:9", "echo", None)
 
 

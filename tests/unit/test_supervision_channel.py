@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from notifier.errors import BadFrame, ChildFailed, NoAnswer, PeerBusy, PeerGone, RequestFailed
-from notifier.supervision import channel as channels
 from notifier.supervision import frames, outbox
 from notifier.supervision.channel import Body, Channel
 

@@ -57,6 +57,11 @@ async def exits(code: str) -> int:
     return int(code)
 
 
+async def good_once() -> int:
+    """Good in its first life; from then on it ends at its start."""
+    return await good() if options.epoch == 1 else 3
+
+
 async def exits_later(code: str) -> int:
     """Was ready once; from then on it ends at its start with this code."""
     if options.epoch > 1:
@@ -271,7 +276,7 @@ async def sends(what: str) -> int:
 BEHAVIOURS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
     behaviour.__name__.replace("_", "-"): behaviour
     for behaviour in (
-        good, dies_until, exits, exits_later, refuses_later, refuses, refuses_and_stays, never_ready, never_joins,
+        good, good_once, dies_until, exits, exits_later, refuses_later, refuses, refuses_and_stays, never_ready, never_joins,
         never_joins_nor_goes, progresses, stays, hurries, claims, calms, closes_its_pipe, stuck, orphan, talks,
         leaves_a_program_behind, deaf, floods, sends,
     )

@@ -90,7 +90,10 @@ async def live(when: str) -> int:
     say(f"joined state={len(parent.state)} version={parent.version}")
     await parent.follow(toy.on_state)
     if when == "go":
-        await toy.go.wait()
+        waits = [asyncio.create_task(event.wait()) for event in (toy.go, parent.draining)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
     await parent.ready()
     await parent.draining.wait()
     say("draining")

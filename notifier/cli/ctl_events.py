@@ -1,0 +1,71 @@
+"""`notifier ctl events`: what happens, as it happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from notifier.cli.ctl_answers import visible
+from notifier.cli.ctl_line import complain, talk
+from notifier.cli.options import AsJson
+from notifier.supervision.operator import Operator
+
+_COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
+_FIXED = ("ts", "event", "level")
+
+
+def events(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="From now on, until Ctrl-C or the service's end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What happens in the service: processes that start, end, wait, hang; what operators do.
+
+    The attempts themselves are in the log. With --json each event is one line.
+
+    Exit code: 1 when the service ends.
+
+    Examples:
+      notifier ctl events --follow
+      notifier ctl events --follow --json | jq 'select(.level == "warning")'
+    """
+    if not follow:
+        raise typer.BadParameter("what is over is in the log; add --follow for what happens from now on")
+    talk(lambda operator: _follow(operator, as_json))
+    complain("the service has ended")
+    raise typer.Exit(1)
+
+
+async def _follow(operator: Operator, as_json: bool) -> None:
+    async for event in operator.events():
+        if as_json:
+            print_line(json.dumps(event, ensure_ascii=False))
+        else:
+            print_line(line(event), _COLOURS.get(str(event["level"])))
+
+
+def line(event: Mapping[str, Any]) -> str:
+    """One event for people: when, what, and its fields."""
+    said = " ".join(
+        f"{name}={_short(value)}" for name, value in event.items() if name not in _FIXED and value is not None
+    )
+    return f"{event['ts']} {event['event']:<16} {said}".rstrip()
+
+
+def print_line(text: str, colour: str | None = None) -> None:
+    """Print at once, whoever reads; in colour on a terminal that wants it."""
+    coloured = colour is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
+    typer.echo(typer.style(text, fg=colour) if coloured else text)
+    sys.stdout.flush()
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, str):
+        return visible(value) if value and not any(mark in value for mark in ' "=') else json.dumps(visible(value), ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=True)
