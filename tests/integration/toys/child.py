@@ -276,9 +276,9 @@ async def sends(what: str) -> int:
 BEHAVIOURS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
     behaviour.__name__.replace("_", "-"): behaviour
     for behaviour in (
-        good, good_once, dies_until, exits, exits_later, refuses_later, refuses, refuses_and_stays, never_ready, never_joins,
-        never_joins_nor_goes, progresses, stays, hurries, claims, calms, closes_its_pipe, stuck, orphan, talks,
-        leaves_a_program_behind, deaf, floods, sends,
+        good, good_once, dies_until, exits, exits_later, refuses_later, refuses, refuses_and_stays, never_ready,
+        never_joins, never_joins_nor_goes, progresses, stays, hurries, claims, calms, closes_its_pipe, stuck, orphan,
+        talks, leaves_a_program_behind, deaf, floods, sends,
     )
 }  # fmt: skip
 
