@@ -273,6 +273,7 @@ async def test_a_thousand_pushes_while_a_child_restarts_again_and_again_end_in_t
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_ten_thousand_pushes_while_a_child_restarts_again_and_again_end_in_the_masters_state(
     quick_restarts: None,
 ) -> None:
