@@ -20,7 +20,9 @@ _FIXED = ("ts", "event", "level")
 
 
 def events(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="From now on, until Ctrl-C or the service's end.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="From now on, until Ctrl-C or the service's end.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """What happens in the service: processes that start, end, wait, hang; what operators do.
@@ -67,5 +69,6 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, str):
-        return visible(value) if value and not any(mark in value for mark in ' "=') else json.dumps(visible(value), ensure_ascii=False)
+        plain = visible(value)
+        return plain if plain and not any(mark in plain for mark in ' "=') else json.dumps(plain, ensure_ascii=False)
     return json.dumps(value, ensure_ascii=True)

@@ -58,12 +58,15 @@ def inflight(tier: Tier, as_json: AsJson = False) -> None:
     """
     body = {"to": address(tier), "action": "inflight", "timeout": 10}
     replies = talk(lambda operator: operator.ask("send", body, timeout=PROMPT))["replies"]
-    works = sorted(_works(replies), key=lambda work: str(work["since"]))
+    works = sorted(_works(replies), key=lambda work: work.get("since") or "~")  # what waits stands behind all moments
+    total = sum(reply["data"].get("total", len(reply["data"]["works"])) for reply in replies if "data" in reply)
     missing = ctl_answers.of_replies(replies)
     if as_json:
-        print_json({"ok": not missing, "works": works, "missing": missing})
+        print_json({"ok": not missing, "works": works, "total": total, "missing": missing})
     else:
         _print_works(works, datetime.now(UTC))
+        if total > len(works):
+            typer.echo(f"and {total - len(works)} more")
         for sentence in missing:
             complain(sentence)
     if missing:
@@ -103,7 +106,10 @@ async def _ping(operator: Operator) -> tuple[Mapping[str, Any], float]:
 
 def _works(replies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {"slot": reply["slot"], **work} for reply in replies if reply["result"] == "done" for work in reply["data"]["works"]
+        {"slot": reply["slot"], **work}
+        for reply in replies
+        if reply["result"] == "done"
+        for work in reply["data"]["works"]
     ]
 
 
@@ -111,18 +117,23 @@ def _print_works(works: Sequence[Mapping[str, Any]], now: datetime) -> None:
     if not works:
         typer.echo("nothing is in flight")
         return
-    rows = [
-        [
-            ctl_answers.visible(work["notification"]),
-            ctl_answers.visible(work["merchant"]),
-            str(work["tier"]),
-            str(work["attempt"]),
-            ctl_spans.spelled((now - ctl_spans.read(work["since"])).total_seconds()),
-            ctl_answers.visible(work["url"] or "–"),
-        ]
-        for work in works
+    rows = [_work(work, now) for work in works]
+    heads = ["NOTIFICATION", "MERCHANT", "TIER", "ATTEMPT", "FOR", "STATE", "TO"]
+    print_table(heads, rows, right=("ATTEMPT", "FOR"))
+
+
+def _work(work: Mapping[str, Any], now: datetime) -> list[str]:
+    """A dash: not read yet, or not known."""
+    since = work.get("since")
+    return [
+        *(_cell(work.get(name)) for name in ("notification", "merchant", "tier", "attempt")),
+        _cell(since and ctl_spans.spelled((now - ctl_spans.read(since)).total_seconds())),
+        *(_cell(work.get(name)) for name in ("state", "url")),
     ]
-    print_table(["NOTIFICATION", "MERCHANT", "TIER", "ATTEMPT", "FOR", "TO"], rows, right=("ATTEMPT", "FOR"))
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None else ctl_answers.visible(value)
 
 
 def _print_stacks(slot: Mapping[str, Any]) -> None:

@@ -93,7 +93,9 @@ def shutdown(
 
 
 def send(
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="Its name, as the processes or an extension know it.")],
+    action: Annotated[
+        str, typer.Argument(metavar="ACTION", help="Its name, as the processes or an extension know it.")
+    ],
     data: Annotated[str, typer.Option("--data", metavar="JSON", help="What goes with it.")] = "null",
     to: Annotated[str, typer.Option("--to", metavar="WHO", help="5s, all, any, or any other group or slot.")] = ALL,
     request: Annotated[bool, typer.Option("--request", help="Wait for the answers and print them.")] = False,
@@ -110,9 +112,9 @@ def send(
     """
     body = {"to": address(to), "action": action, "data": _json(data), "reply": request}
     seconds = span(timeout, "--timeout")
-    replies = talk(
-        lambda operator: operator.ask("send", {**body, "timeout": seconds}, timeout=seconds + PROMPT)
-    )["replies"]
+    replies = talk(lambda operator: operator.ask("send", {**body, "timeout": seconds}, timeout=seconds + PROMPT))[
+        "replies"
+    ]
     missing = ctl_answers.of_replies(replies)
     if as_json:
         print_json({"ok": not missing, "replies": replies})

@@ -83,7 +83,8 @@ def block(
       notifier ctl block shop-7 --reason "charged twice, see INC-118"
     """
     check_merchant(merchant)
-    change = Change(f"block/{merchant}", {"blocked": True}, ALL, critical=True)
+    value = {"blocked": True} if reason is None else {"blocked": True, "reason": reason}  # held with it, in the ledger
+    change = Change(f"block/{merchant}", value, ALL, critical=True)
     _set([change], f"{merchant} is blocked", for_, reason, as_json)
 
 
@@ -149,9 +150,7 @@ def log_level(
     _set([change], f"{to}: log level = {level}", for_, reason, as_json)
 
 
-def _set(
-    changes: Sequence[Change], said: str, for_: str | None, reason: str | None, as_json: bool
-) -> None:
+def _set(changes: Sequence[Change], said: str, for_: str | None, reason: str | None, as_json: bool) -> None:
     seconds = None if for_ is None else span(for_, "--for")
     if seconds is not None and any(change.value is None for change in changes):
         raise typer.BadParameter("what goes back to the settings has no end", param_hint="--for")
@@ -208,7 +207,7 @@ async def _resume(operator: Operator, to: str) -> dict[str, Any]:
     worst = min(accounts, key=lambda account: account.live, default=None)
     return {
         "ok": not missing,
-        "said": f"{to} was not paused by itself" if worst is None else f"{to} is resumed: {worst.said}",
+        "said": f"{to} has no pause of its own" if worst is None else f"{to} is resumed: {worst.said}",
         "missing": list(dict.fromkeys(missing)),
         "changes": [
             {**answer, "addressed": addressed, "live": account.live}

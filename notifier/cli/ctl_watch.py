@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -64,7 +64,7 @@ def lines(slots: Sequence[Mapping[str, Any]]) -> list[str]:
     return table_lines(_HEADS, rows, right=_HEADS[2:-1])
 
 
-async def _watch(operator: Operator, as_json: bool) -> None:
+async def _watch(operator: Operator, as_json: bool) -> NoReturn:
     while True:
         slots = (await operator.ask("status", timeout=PROMPT))["slots"]
         if as_json:

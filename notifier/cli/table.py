@@ -33,6 +33,6 @@ def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Coll
         first = "".join(
             (cell.rjust(width) if head in right else cell.ljust(width)) + " " * _GAP for head, cell, width in cells
         )
-        last = textwrap.wrap(row[-1], room) if room >= _LEAST else [row[-1]]
+        last = textwrap.wrap(row[-1], room, break_on_hyphens=False) if room >= _LEAST else [row[-1]]
         lines += [first + (last[0] if last else ""), *(" " * before + line for line in last[1:])]
     return [line.rstrip() for line in lines]
