@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,9 @@ from notifier.cli.ctl_targets import address
 from notifier.cli.options import AsJson
 from notifier.errors import PeerGone
 from notifier.supervision.operator import Operator
+
+#: Seconds that a master which has ended all processes gets to leave, too.
+LAST_STEPS = 2.0
 
 
 def drain(tier: TierOrAll = ALL, as_json: AsJson = False) -> None:
@@ -129,10 +134,38 @@ def send(
 
 
 async def _shutdown(operator: Operator, quick: bool) -> None:
-    await operator.ask("shutdown", {"quick": quick}, timeout=PROMPT)
-    with contextlib.suppress(PeerGone):
-        async for _ in operator.events():
-            pass  # the end of the line is the end of the master
+    """Returns when the master is gone, or is as good as gone: whoever starts the next one then is not in its way."""
+    master = (await operator.ask("ping", timeout=PROMPT))["pid"]
+    with _ending(master) as gone:
+        await operator.ask("shutdown", {"quick": quick}, timeout=PROMPT)
+        with contextlib.suppress(PeerGone):
+            async for _ in operator.events():
+                pass  # the end of the line is the end of all processes but the master
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_STEPS):
+                await gone.wait()
+
+
+@contextlib.contextmanager
+def _ending(pid: int) -> Iterator[asyncio.Event]:
+    """An event that is set when the process has ended; never, if it cannot be seen from here."""
+    ended = asyncio.Event()
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        ended.set()
+        yield ended
+        return
+    except OSError:
+        yield ended
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_reader(fd, ended.set)
+    try:
+        yield ended
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
 
 
 def _conclude(slots: Sequence[Mapping[str, Any]], good: str, sentences: Sequence[str], as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -488,6 +489,9 @@ def test_reload_tells_what_is_in_force_when(ctl: Ctl, master: Master, done: dict
 def test_shutdown_returns_when_the_line_has_ended(ctl: Ctl, master: Master, words: list[str], quick: bool) -> None:
     master.answers["shutdown"] = {}
     master.happening = [{"ts": "x", "event": "service.stopping", "level": "info"}]
+    with subprocess.Popen(["true"]) as ended:  # a pid that nobody has
+        ended.wait()
+    master.answers["ping"] = {"pid": ended.pid, "version": 1}
     assert ctl("shutdown", *words) == (0, "the service has ended\n", "")
     assert ("shutdown", {"quick": quick}) in master.asked
 
