@@ -99,6 +99,13 @@ def _ack(text: str) -> str:
     return text
 
 
+def _modules(text: str) -> str:
+    for part in _parts(text):
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", part):
+            raise ValueError(f"{part!r} is not a module such as package.module")
+    return text
+
+
 def _default_runtime_dir(others: Mapping[str, Any]) -> str:
     namespace = others.get("namespace", runtime.NAMESPACE)  # not there if it is wrong itself, and told about
     return str(runtime.default(namespace, os.environ, os.geteuid()))
@@ -169,6 +176,9 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="package.module:function of your own, async (notification) -> Outcome, instead of the webhook",
     )
+    extensions: Annotated[CommaList, AfterValidator(_modules)] = Field(
+        default="", description="modules of your own, comma-separated, that register handlers, hooks and schedules"
+    )
     payload_limit: int = Field(default=262_144, ge=1, le=16_777_216, description="bytes of a payload that are accepted")
     prefetch: int = Field(default=200, ge=1, le=2000, description="notifications a tier process works on at once")
     drain_timeout: float = Field(
@@ -199,6 +209,11 @@ class Settings(BaseModel):
     def amqp_urls(self) -> tuple[str, ...]:
         """The broker's addresses, in the order in which they are tried; empty when none is set."""
         return () if self.amqp_url is None else _parts(self.amqp_url.get_secret_value())
+
+    @property
+    def extension_modules(self) -> tuple[str, ...]:
+        """`extensions`, in their order."""
+        return tuple(dict.fromkeys(_parts(self.extensions)))
 
     @cached_property
     def named_ladders(self) -> Mapping[str, Ladder]:

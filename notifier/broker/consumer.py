@@ -23,7 +23,7 @@ from notifier.domain.wire import Message
 #: Seconds for the broker's answers. Not given to aiormq: its wait_for, in Python 3.11, loses a cancellation that comes
 #: together with the answer, and whoever cancelled waits for ever.
 _PATIENCE = 30.0
-_CANCEL_PATIENCE = 5.0
+_CANCEL_PATIENCE = 3.0  # less than an operator waits for a pause
 
 
 class Delivery:

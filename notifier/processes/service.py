@@ -87,7 +87,7 @@ def _chosen(settings: Settings, tiers: Sequence[Tier] | None) -> Sequence[Tier]:
 def _tier_program(settings: Settings, tier: Tier) -> Program:
     # -P: files that happen to lie in the working directory must not stand in for modules of the service
     command = [sys.executable, "-P", "-m", "notifier.processes", "tier", "--tier", tier.name]
-    if settings.callback is not None:  # but the user's own module may lie there
+    if settings.callback is not None or settings.extensions:  # but the user's own modules may lie there
         command += ["--import-from", os.getcwd()]
     boot = {"settings": settings.transferable(), "namespace": settings.namespace, "tier": tier.name}
     return Program(f"tier:{tier.name}", tuple(command), boot, groups=("tier", f"tier:{tier.name}"))

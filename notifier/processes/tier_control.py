@@ -81,8 +81,9 @@ class TierControl:
         self._chosen: dict[str, dict[str, Any]] = {"prefetch": {}, "concurrency": {}, "log-level": {}}
 
     async def follow(self) -> None:
-        """Take over the desired state as it is, and every change from now on; answer `inflight`."""
+        """Take over the desired state as it is, and every change from now on; answer `inflight` and `settings`."""
         self._parent.on("inflight", self._inflight)
+        self._parent.on("settings", self._on_settings)
         self._parent.statistics = self.statistics
         await self._parent.follow(self._on_block, "block/")
         await self._parent.follow(self._on_pause, "pause/")
@@ -195,8 +196,20 @@ class TierControl:
         if value is not None and value not in LEVELS:
             raise InvalidInput(f"{str(value)[:50]!r} is not a log level: possible are {', '.join(LEVELS)}")
         self._choose("log-level", target, value)
+        self._take_log()
+
+    def _take_log(self) -> None:
         level = self._narrowest("log-level", self._settings.log.level)
         logs.configure(level, self._settings.log.format, f"tier {self._tier}")
+
+    async def _on_settings(self, offered: Any, sender: Sender) -> list[str]:
+        """Take over from reloaded settings what can change live; what operators set for this process goes before it."""
+        taken = Settings.received(self._settings.transferable() | offered)
+        self._settings = taken
+        self._take_log()
+        if self._careful() is None:
+            await self._take_prefetch()
+        return ["log.level", "log.format", "prefetch"]
 
     async def _inflight(self, _: Any, sender: Sender) -> dict[str, Any]:
         works = self._room.works

@@ -71,6 +71,19 @@ class RunningService:
         assert event is not None
         return event
 
+    async def several(self, count: int, name: str, timeout: float = 20, **fields: object) -> list[dict[str, Any]]:
+        """So many events with this name and these fields, awaited; all that there are then."""
+
+        def found() -> list[dict[str, Any]]:
+            return [
+                event
+                for event in self.events
+                if event["event"] == name and all(event.get(field) == value for field, value in fields.items())
+            ]
+
+        await self._until(lambda: len(found()) >= count, timeout, f"{count} events {name} {fields}")
+        return found()
+
     async def settled(self, notifications: set[str], timeout: float = 30) -> None:
         """Wait until each of these notifications had an attempt that was judged."""
         await self._until(
