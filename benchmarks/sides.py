@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from notifier.settings import Settings
 
 #: The one tier of both sides, and its delay in seconds.
 TIER, DELAY = bare_loop.TIER, 1.0
+
+#: Of the one service that is measured at a time; gone with this process.
+_RUNTIME = tempfile.TemporaryDirectory(prefix="notifier-bench-")
 
 
 class Side(Protocol):
@@ -67,6 +71,7 @@ class Notifier:
             "NOTIFIER_LADDER": TIER,
             "NOTIFIER_SIGNING_SECRET": self.secret,
             "NOTIFIER_EGRESS__ALLOW": "127.0.0.0/8",
+            "NOTIFIER_RUNTIME_DIR": _RUNTIME.name,
         }
 
     def enqueue(self, file: Path) -> list[str]:

@@ -93,6 +93,10 @@ class EgressRefused(NotifierError):
     """The address of a callback is not globally reachable and not let through by the settings."""
 
 
+class CallWithheld(NotifierError):
+    """The merchant was blocked before anything of this attempt was sent; there was no attempt."""
+
+
 class ChildFailed(NotifierError):
     """A child process could not be started or broke the protocol of its pipe."""
 
@@ -115,3 +119,23 @@ class NoAnswer(ChildFailed):
 
 class RequestFailed(ChildFailed):
     """The process at the other end of the pipe answered a request with this sentence instead of a result."""
+
+
+class BadState(ChildFailed):
+    """A process could not bring itself to the desired state; the message is its own sentence."""
+
+
+class BadAddress(InvalidInput):
+    """A control message names nobody, or somebody who is not there."""
+
+
+class AlreadyRunning(NotifierError):
+    """Another master is alive in this runtime directory."""
+
+
+class BadRuntimeDirectory(ConfigurationError):
+    """The runtime directory cannot be used: it is missing, another's, open to others, or its path is too long."""
+
+
+class NoMaster(NotifierError):
+    """No master listens in this runtime directory, or it may not be talked to."""

@@ -6,6 +6,7 @@ Plain pydantic models, since every tier process loads this module.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -26,6 +27,7 @@ from pydantic import (
     field_validator,
 )
 
+from notifier import runtime
 from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
@@ -97,6 +99,18 @@ def _ack(text: str) -> str:
     return text
 
 
+def _modules(text: str) -> str:
+    for part in _parts(text):
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", part):
+            raise ValueError(f"{part!r} is not a module such as package.module")
+    return text
+
+
+def _default_runtime_dir(others: Mapping[str, Any]) -> str:
+    namespace = others.get("namespace", runtime.NAMESPACE)  # not there if it is wrong itself, and told about
+    return str(runtime.default(namespace, os.environ, os.geteuid()))
+
+
 CommaList = Annotated[str, BeforeValidator(_listed)]
 SecretList = Annotated[SecretStr, BeforeValidator(_listed)]
 
@@ -141,7 +155,7 @@ class Settings(BaseModel):
         default=None, description="amqp:// or amqps:// address of RabbitMQ; several, comma-separated, are tried in turn"
     )
     namespace: str = Field(
-        default="notifier", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="first part of every name on the broker"
+        default=runtime.NAMESPACE, pattern=runtime.NAMESPACES, description="first part of every name on the broker"
     )
     delay: Literal["native", "plugin"] = Field(default="native", description="what holds a waiting notification")
     ladders: dict[Annotated[str, AfterValidator(_ladder_name)], Annotated[CommaList, AfterValidator(_ladder)]] = Field(
@@ -162,6 +176,9 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="package.module:function of your own, async (notification) -> Outcome, instead of the webhook",
     )
+    extensions: Annotated[CommaList, AfterValidator(_modules)] = Field(
+        default="", description="modules of your own, comma-separated, that register handlers, hooks and schedules"
+    )
     # at most what still fits a fact, in base64, into the 16 MiB that RabbitMQ 4 allows a message
     payload_limit: int = Field(default=262_144, ge=1, le=8_388_608, description="bytes of a payload that are accepted")
     prefetch: int = Field(default=200, ge=1, le=2000, description="notifications a tier process works on at once")
@@ -170,6 +187,10 @@ class Settings(BaseModel):
     )
     connect_timeout: float = Field(
         default=10.0, gt=0, le=600, description="seconds a command tries to reach the broker"
+    )
+    runtime_dir: Annotated[str, AfterValidator(runtime.checked)] = Field(
+        default_factory=_default_runtime_dir,
+        description="directory of the control socket and of what operators set; one per service, absolute",
     )
     egress: Egress = Field(default_factory=Egress)
     log: Log = Field(default_factory=Log)
@@ -189,6 +210,11 @@ class Settings(BaseModel):
     def amqp_urls(self) -> tuple[str, ...]:
         """The broker's addresses, in the order in which they are tried; empty when none is set."""
         return () if self.amqp_url is None else _parts(self.amqp_url.get_secret_value())
+
+    @property
+    def extension_modules(self) -> tuple[str, ...]:
+        """`extensions`, in their order."""
+        return tuple(dict.fromkeys(_parts(self.extensions)))
 
     @cached_property
     def named_ladders(self) -> Mapping[str, Ladder]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -21,13 +20,13 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from notifier import given
 from notifier.errors import ConfigurationError
+from notifier.given import FILE as FILE
+from notifier.given import FILE_VARIABLE as FILE_VARIABLE
+from notifier.given import PREFIX as PREFIX
 from notifier.settings import SECRET, Settings
 
-PREFIX = "NOTIFIER_"
-FILE = "notifier.toml"
-#: Names another path for the file than `notifier.toml` in the working directory. Not a setting itself.
-FILE_VARIABLE = "NOTIFIER_CONFIG"
 #: The section whose names are the user's own.
 LADDERS = "ladders"
 
@@ -66,9 +65,9 @@ def traced(
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     unknown: list[str] = []
-    for kind, place, given in _sources(path, bool(asked_for), environment, overrides or {}):  # a later one wins
-        unknown += [_name_it(Origin(kind, name, place(name))) for name in given if not is_known(name)]
-        present = {name: value for name, value in given.items() if value not in (None, "")}
+    for kind, place, written in _sources(path, bool(asked_for), environment, overrides or {}):  # a later one wins
+        unknown += [_name_it(Origin(kind, name, place(name))) for name in written if not is_known(name)]
+        present = {name: value for name, value in written.items() if value not in (None, "")}
         values |= present
         origins |= {name: Origin(kind, name, place(name)) for name in present}
     if unknown:
@@ -76,7 +75,9 @@ def traced(
     try:
         return Settings.model_validate(_nested(values)), origins
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_explain(problem, origins) for problem in error.errors())) from None
+        # a default that depends on another value is not at fault if that one is
+        problems = [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]
+        raise ConfigurationError("\n".join(_explain(problem, origins) for problem in problems)) from None
 
 
 @cache
@@ -99,23 +100,10 @@ def is_known(name: str) -> bool:
 def _sources(
     path: Path, required: bool, environment: Mapping[str, str], overrides: Mapping[str, Any]
 ) -> Iterator[tuple[Kind, Callable[[str], str], Mapping[str, Any]]]:
-    yield "file", lambda _: str(path), _flat(_read(path, required=required))
+    yield "file", lambda _: str(path), _flat(given.read(path, required=required))
     variables = [name for name in environment if name.startswith(PREFIX) and name != FILE_VARIABLE]
-    yield "environment", _variable, {_setting(name): environment[name] for name in variables}
+    yield "environment", given.variable, {_setting(name): environment[name] for name in variables}
     yield "flag", lambda _: "", _flat(overrides)
-
-
-def _read(path: Path, *, required: bool) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if required:
-            raise ConfigurationError(f"the settings file {path} does not exist") from None
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _flat(nested: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,16 +124,12 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _variable(setting: str) -> str:
-    return PREFIX + setting.replace(".", "__").upper()
-
-
 def _setting(variable: str) -> str:
     return variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
 
 
 def _name_it(origin: Origin) -> str:
-    as_there = _variable if origin.kind == "environment" else str
+    as_there = given.variable if origin.kind == "environment" else str
     sections = {name.partition(".")[0] for name in known() if "." in name} | {LADDERS}
     inside = [name for name in (*known(), f"{LADDERS}.NAME") if name.startswith(f"{origin.name}.")]
     close = difflib.get_close_matches(origin.name, [*known(), *sorted(sections)], n=1)

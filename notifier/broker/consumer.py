@@ -23,7 +23,7 @@ from notifier.domain.wire import Message
 #: Seconds for the broker's answers. Not given to aiormq: its wait_for, in Python 3.11, loses a cancellation that comes
 #: together with the answer, and whoever cancelled waits for ever.
 _PATIENCE = 30.0
-_CANCEL_PATIENCE = 5.0
+_CANCEL_PATIENCE = 3.0  # less than an operator waits for a pause
 
 
 class Delivery:
@@ -56,9 +56,17 @@ class Delivery:
             return False
         return True
 
+    async def give_back(self) -> None:
+        """Return it to its queue at once, for whoever takes it then; fine also if it went stale."""
+        try:
+            await self._channel.basic_nack(self._tag, requeue=True, wait=False)
+        except BaseException as error:
+            if not was_cut(self._channel, error):
+                raise
+
 
 class Consumer:
-    """Consumes one queue with a bounded prefetch, for as long as it is open, across connections.
+    """Consumes one queue with a bounded prefetch, for as long as it is open and not stopped, across connections.
 
     on_delivery: called in the event loop for every delivery; must not block and must not raise.
     """
@@ -77,12 +85,23 @@ class Consumer:
         self._prefetch = prefetch
         self._on_delivery = on_delivery
         self._taking = True
+        self._consumes = asyncio.Event()
         self._tag: str | None = None
         self._link = Link(urls, name, self._prepare)
 
     async def start(self, patience: float | None = None, waiting: Waiting | None = None) -> None:
         """Connect, declare, consume; see Link.start for the arguments and errors."""
         await self._link.start(patience, waiting)
+
+    @property
+    def prefetch(self) -> int:
+        """Deliveries that may be in our hands at once."""
+        return self._prefetch
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection just now."""
+        return self._link.present is not None
 
     def widen(self, prefetch: int) -> None:
         """Consume with another prefetch from now on.
@@ -94,15 +113,50 @@ class Consumer:
         self._link.reopen()
 
     async def consuming(self) -> object:
-        """Return once deliveries can come: the connection by which they come, for telling whether it is still that."""
+        """Return once there is a connection: that one, for telling whether it is still the same."""
         return await self._link.channel()
 
-    async def stop_taking(self) -> None:
-        """Cancel the consumer; what was delivered can still be acknowledged. Twice is fine."""
+    async def taking(self) -> object:
+        """Return once deliveries can come: what stands for this time of taking, for telling whether it is still that.
+
+        Waits while stopped.
+        """
+        while True:
+            await self._consumes.wait()
+            await self._link.channel()
+            if self._consumes.is_set():
+                return self._tag
+
+    async def stop_taking(self) -> bool:
+        """Cancel the consumer; what was delivered can still be acknowledged. Twice is fine.
+
+        False when the broker did not say in time that it is so: deliveries may still come.
+        """
         self._taking = False
+        self._consumes.clear()
         channel, tag, self._tag = self._link.present, self._tag, None
         if channel is not None and tag is not None:  # without a connection nothing is being taken either
-            await self._cancel(channel, tag)
+            return await self._cancel(channel, tag)
+        return True
+
+    async def take_again(self) -> None:
+        """Consume again after `stop_taking`; returns when it is so, or as soon as there will be a connection again.
+
+        Twice is fine, and so is a moment in which there is no connection. Not to be called after `close`.
+        """
+        if self._taking:
+            return
+        self._taking = True
+        channel = self._link.present
+        if channel is None:
+            self._link.reopen()  # one that is being made may have passed the point at which it consumes
+            return
+        try:
+            await self._consume(channel)
+        except BaseException as error:
+            if not was_cut(channel, error) and not isinstance(error, TimeoutError):
+                raise
+            self._link.reopen()
 
     async def close(self) -> None:
         """Close the connection; the broker gives what is unacknowledged to others. Twice is fine."""
@@ -111,32 +165,40 @@ class Consumer:
 
     async def _prepare(self, channel: Channel) -> None:
         await declare.declare(channel, self._topology)
-        if not self._taking:
-            return
+        if self._taking:
+            await self._consume(channel)
 
+    async def _consume(self, channel: Channel) -> None:
         def deliver(delivered: DeliveredMessage) -> None:
             self._on_delivery(_delivery(delivered, channel))
 
-        def cancelled(_: spec.Basic.Cancel) -> None:
-            logs.event("broker.cancelled", logging.WARNING, queue=self._queue, hint="was the queue deleted?")
-            self._link.reopen()  # declares it again and consumes
-
-        channel.on_consumer_cancel_callbacks.add(cancelled)
+        channel.on_consumer_cancel_callbacks.add(self._cancelled)
         async with asyncio.timeout(_PATIENCE):
             await channel.basic_qos(prefetch_count=self._prefetch)
             consuming = await channel.basic_consume(self._queue, deliver)  # type: ignore[arg-type]
         self._tag = consuming.consumer_tag
-        if not self._taking and self._tag is not None:  # told to stop meanwhile
-            await self._cancel(channel, self._tag)
+        if self._taking:
+            self._consumes.set()
+        elif self._tag is not None:  # told to stop meanwhile
+            tag, self._tag = self._tag, None
+            await self._cancel(channel, tag)
+
+    def _cancelled(self, _: spec.Basic.Cancel) -> None:
+        logs.event("broker.cancelled", logging.WARNING, queue=self._queue, hint="was the queue deleted?")
+        self._link.reopen()  # declares it again and consumes
 
     @staticmethod
-    async def _cancel(channel: Channel, tag: str) -> None:
+    async def _cancel(channel: Channel, tag: str) -> bool:
         try:
             async with asyncio.timeout(_CANCEL_PATIENCE):
                 await channel.basic_cancel(tag)
         except BaseException as error:
-            if not was_cut(channel, error) and not isinstance(error, TimeoutError):
-                raise
+            if was_cut(channel, error):
+                return True
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+        return True
 
 
 def _delivery(delivered: DeliveredMessage, channel: Channel) -> Delivery:

@@ -74,6 +74,11 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection just now."""
+        return self._link.present is not None
+
     async def publish(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool = True) -> None:
         """Return once the broker confirmed.
 

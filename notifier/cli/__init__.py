@@ -44,6 +44,7 @@ COMMANDS = (
     Entry("Service", "run", "notifier.cli.run:run", "the service: one process per tier, until it is told to stop"),
     Entry("Service", "enqueue", "notifier.cli.enqueue:enqueue", "hand over one notification, or a file of them"),
     Entry("Service", "dev", "notifier.cli.dev:dev", "everything at once on this machine, with sample merchants"),
+    Entry("Service", "ctl", "notifier.cli.ctl:app", "look at a running service and steer it"),
     Entry("Look", "doctor", "notifier.cli.doctor:doctor", "check broker, settings and clock, and say what to do"),
     Entry("Look", "ladder", "notifier.cli.ladder:ladder", "the timetable of a ladder: which attempt comes when"),
     Entry("Look", "config", "notifier.cli.config:config", "the effective settings, and where each came from"),

@@ -38,12 +38,13 @@ class UserCallback:
     """`callback = "package.module:function"`: a coroutine function `async (notification) -> Outcome`.
 
     What it raises is a failed attempt, and so is anything it returns that is no Outcome, and taking longer than
-    `timeout` seconds.
+    `timeout` seconds. told: hears what it raised.
     """
 
     needs_url = False
 
-    def __init__(self, name: str, timeout: float) -> None:
+    def __init__(self, name: str, timeout: float, told: Callable[[BaseException], None] | None = None) -> None:
+        self._told = told
         self._name = name
         self._function = _found(name)
         self._timeout = timeout
@@ -65,6 +66,8 @@ class UserCallback:
         except BaseException as error:
             if cancelled_by_owner(error) or isinstance(error, KeyboardInterrupt | GeneratorExit):
                 raise
+            if self._told is not None:
+                self._told(error)
             outcome = Outcome.failed(f"{self._name} raised {type(error).__name__}: {error}"[:500])
         if not isinstance(outcome, Outcome):
             outcome = Outcome.failed(f"{self._name} returned {type(outcome).__name__}, not an Outcome")

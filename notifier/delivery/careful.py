@@ -56,13 +56,18 @@ class CarefulStart:
         """Keep a delivery until its turn."""
         self._waiting.put_nowait(delivery)
 
-    async def run(self, consuming: Callable[[], Awaitable[object]]) -> None:
+    async def give_back(self) -> None:
+        """Return to the queue what still waits for its turn; only with the consumer cancelled."""
+        while not self._waiting.empty():
+            await self._waiting.get_nowait().give_back()
+
+    async def run(self, taking: Callable[[], Awaitable[object]]) -> None:
         """Return when the redelivered ones are settled; what is still waiting then was not touched.
 
-        consuming: returns once deliveries can come, and by which connection.
+        taking: returns once deliveries can come, and what stands for that time of taking.
         """
         worked = 0
-        while (delivery := await self._next(consuming)) is not None:
+        while (delivery := await self._next(taking)) is not None:
             await self._work_alone(delivery)
             worked += 1
         if self._probation is None and self._working:
@@ -70,15 +75,15 @@ class CarefulStart:
         await self._witness.calm()
         logs.event("careful.over", worked=worked)
 
-    async def _next(self, consuming: Callable[[], Awaitable[object]]) -> Delivery | None:
+    async def _next(self, taking: Callable[[], Awaitable[object]]) -> Delivery | None:
         """The next redelivered one; redelivered ones come first, so a fresh one, or quiet, says they are through."""
         while True:
-            connection = await consuming()
+            time_of_taking = await taking()
             try:
                 async with asyncio.timeout(_QUIET):
                     delivery = await self._waiting.get()
             except TimeoutError:
-                if await consuming() is connection:
+                if await taking() is time_of_taking:
                     return None
                 continue  # it was quiet because nothing could come
             if not delivery.stale:  # a stale one comes again

@@ -1,6 +1,6 @@
 """THE PAGE: one notification, from taken to settled.
 
-    take → read → admit → call back → decide → settle (fact, then next tier, then ack)
+    take → read → wait for a turn → admit → call back → decide → settle (fact, then next tier, then ack)
 
 The order of the effects is the promise: a fact is confirmed before the message moves on, the next tier is confirmed
 before the ack, and the ack is the last effect. Whatever dies in between, the broker still has the message, and the
@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from notifier import logs
 from notifier.broker import poison
@@ -24,6 +24,8 @@ from notifier.broker.topology import Topology, Way
 from notifier.delivery.callback import Callback
 from notifier.delivery.facts import Recorder
 from notifier.delivery.inflight import InFlight, Work
+from notifier.delivery.tally import Tally
+from notifier.delivery.turns import Turns
 from notifier.domain import fact, wire
 from notifier.domain.decision import Decision, Held, NextTier, admit, decide, ladder_of
 from notifier.domain.ladder import Ladder
@@ -32,16 +34,29 @@ from notifier.domain.notification import Notification, fresh_id
 from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
 from notifier.domain.wire import Message
-from notifier.errors import UnreadableMessage
+from notifier.errors import CallWithheld, UnreadableMessage
 
 #: The last millisecond of the year 9999, where datetime ends.
 _LAST_MOMENT = 253_402_300_799_999
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A callback that was made, and what follows from it. started: Unix seconds."""
+
+    started: float
+    outcome: Outcome
+    ladder: Ladder
+    decision: Decision
+
+
 class DeliveryRoom:
     """Works on the deliveries of one tier, each in a coroutine of its own.
 
-    lookup: the merchant as it is known now, or None. most_payload: bytes. clock: Unix seconds.
+    lookup: the merchant as it is known now, or None; asked in the moment before each callback. most_payload: bytes.
+    clock: Unix seconds. unforeseen: hears of what should not have been raised.
+
+    turns: bounds the callbacks at once. tally: what came of them.
     """
 
     def __init__(
@@ -57,7 +72,10 @@ class DeliveryRoom:
         *,
         most_payload: int,
         clock: Callable[[], float] = time.time,
+        unforeseen: Callable[[BaseException], None] | None = None,
     ) -> None:
+        self.turns = Turns()
+        self.tally = Tally()
         self._tier = tier
         self._configured = configured
         self._default_ladder = default_ladder
@@ -68,6 +86,8 @@ class DeliveryRoom:
         self._lookup = lookup
         self._most_payload = most_payload
         self._clock = clock
+        self._unforeseen = unforeseen
+        self._aside: list[Delivery] | None = None
         self._in_flight = InFlight()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,11 +95,14 @@ class DeliveryRoom:
         return len(self._in_flight)
 
     def take(self, delivery: Delivery) -> asyncio.Task[None] | None:
-        """Start to work on a delivery; None when work that is here adopted it."""
+        """Start to work on a delivery; None when work that is here adopted it, or the room is shut."""
         if self._in_flight.adopted(delivery):
             return None
         if self._in_flight.was_settled(delivery):
             return self._spawn(self._acknowledge_again(delivery))
+        if self._aside is not None:
+            self._aside.append(delivery)
+            return None
         work = self._in_flight.take(delivery)
         return self._spawn(self._finish(work, self._work(work)))
 
@@ -89,6 +112,37 @@ class DeliveryRoom:
             return None
         work = self._in_flight.take(delivery)
         return self._spawn(self._finish(work, self._settle_poison(work, reason)))
+
+    def shut(self) -> None:
+        """Start nothing from now on; what comes is laid aside, what runs finishes. Twice is fine."""
+        if self._aside is None:
+            self._aside = []
+
+    async def give_back(self) -> None:
+        """Return to the queue what is laid aside or waits for its turn. Only with the consumer cancelled: else it would
+        come again at once, and be counted as delivered each time.
+        """
+        self.turns.send_away()
+        aside, self._aside = self._aside or [], []
+        for delivery in aside:
+            await delivery.give_back()
+
+    def open(self) -> None:
+        """Start again what comes; what is still laid aside at once. Twice is fine."""
+        aside, self._aside = self._aside or [], None
+        for delivery in aside:
+            if not delivery.stale:
+                self.take(delivery)
+
+    async def called_back(self, merchant: str, timeout: float) -> bool:
+        """Wait until the callbacks to this merchant that run now are over; False if some are not in time."""
+        running = self._in_flight.calling(merchant)
+        return not running or not (await asyncio.wait(running, timeout=timeout))[1]
+
+    @property
+    def works(self) -> list[Work]:
+        """What is in flight, those taken last at the end."""
+        return list(self._in_flight.works)
 
     async def drained(self) -> None:
         """Wait until nothing is in flight."""
@@ -104,50 +158,75 @@ class DeliveryRoom:
         return left
 
     async def _work(self, work: Work) -> None:
+        notification = await self._read(work)
+        if notification is None:
+            return
+        if not await self.turns.mine():
+            await work.delivery.give_back()
+            return
+        try:
+            attempt = await self._attempt(work, notification)
+        finally:
+            self.turns.over()
+        if isinstance(attempt, Held):
+            await self._settle_held(work, notification, attempt)
+            return
+        self._tell(notification, attempt)
+        await self._settle(work, notification, attempt)
+
+    async def _read(self, work: Work) -> Notification | None:
+        """The notification; None for a message that was settled as something else."""
         message = work.delivery.message
         try:
             if wire.identity(message) is None:
                 await self._settle_unnamed(work)
-                return
-            notification = wire.read(message, most_payload=self._most_payload)
+                return None
+            work.notification = wire.read(message, most_payload=self._most_payload)
         except UnreadableMessage as error:
             await self._settle_poison(work, str(error))
-            return
-        merchant = self._lookup(notification.merchant)
-        held = admit(notification, merchant, needs_url=self._callback.needs_url)
-        if held is not None:
-            await self._settle_held(work, notification, held)
-            return
-        started = self._clock()
-        outcome = await self._callback(notification, merchant or Merchant(notification.merchant))
-        ladder = ladder_of(notification, merchant, self._default_ladder)
-        decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
-        self._tell(notification, ladder, outcome, decision, started)
-        await self._settle(work, notification, ladder, outcome, decision, started)
+        return work.notification
 
-    async def _settle(
-        self,
-        work: Work,
-        notification: Notification,
-        ladder: Ladder,
-        outcome: Outcome,
-        decision: Decision,
-        started: float,
-    ) -> None:
-        now_ms = self._now_ms()
+    async def _attempt(self, work: Work, notification: Notification) -> Attempt | Held:
+        """Call back and decide. Between the last look at the merchant and the callback nothing else runs."""
+        while True:
+            merchant = self._lookup(notification.merchant)
+            held = admit(notification, merchant, needs_url=self._callback.needs_url)
+            if held is not None:
+                return held
+            started = self._clock()
+            work.call_started(started)
+            try:
+                outcome = await self._callback(notification, merchant or Merchant(notification.merchant))
+            except CallWithheld:  # blocked meanwhile, before anything was sent: the next look says so
+                continue
+            finally:
+                work.call_ended()
+            ladder = ladder_of(notification, merchant, self._default_ladder)
+            decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
+            self.tally.attempted(notification.lateness(started * 1000), acknowledged=outcome.acknowledged)
+            return Attempt(started, outcome, ladder, decision)
+
+    async def _settle(self, work: Work, notification: Notification, attempt: Attempt) -> None:
+        now_ms, decision = self._now_ms(), attempt.decision
         attempted = fact.attempted(
-            notification, self._tier, outcome, decision, started_ms=int(started * 1000), now_ms=now_ms
+            notification,
+            self._tier,
+            attempt.outcome,
+            decision,
+            started_ms=int(attempt.started * 1000),
+            now_ms=now_ms,
         )
         concluded = fact.concluded(notification, self._tier, decision, now_ms)
         await self._recorder.record(attempted, *([concluded] if concluded else []))
         if isinstance(decision, NextTier):
-            waiting = notification.climbing(ladder, decision.tier, decision.step, self._now_ms())
+            waiting = notification.climbing(attempt.ladder, decision.tier, decision.step, self._now_ms())
             message = wire.write(waiting, fresh_message_id())
             await self._publisher.insist_by(self._topology.way(decision.tier), message)
         await self._acknowledge(work)
 
     async def _settle_held(self, work: Work, notification: Notification, held: Held) -> None:
         """No attempt and no step used: from here on the ledger has it, payload and all."""
+        self.tally.held += 1
         logs.event(
             "held",
             notification=notification.id,
@@ -169,6 +248,7 @@ class DeliveryRoom:
 
     async def _settle_poison(self, work: Work, reason: str) -> None:
         message = work.delivery.message
+        self.tally.poisoned += 1
         logs.event("poisoned", logging.ERROR, tier=self._tier.name, message_id=message.message_id, why=reason)
         try:
             told = message if len(message.body) <= self._most_payload else replace(message, body=b"")
@@ -204,6 +284,8 @@ class DeliveryRoom:
             if cancelled_by_owner(error) or isinstance(error, KeyboardInterrupt | GeneratorExit):
                 raise
             logs.event("failed", logging.ERROR, exc_info=error, tier=self._tier.name, key=work.key)
+            if self._unforeseen is not None:
+                self._unforeseen(error)
             await self._settle_poison(work, f"notifier failed on it: {type(error).__name__}: {error}")
         finally:
             self._in_flight.drop(work)
@@ -214,22 +296,21 @@ class DeliveryRoom:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _tell(
-        self, notification: Notification, ladder: Ladder, outcome: Outcome, decision: Decision, started: float
-    ) -> None:
+    def _tell(self, notification: Notification, attempt: Attempt) -> None:
         """One line per attempt, all fields, a stable event name."""
-        late = notification.lateness(started * 1000)
+        outcome, decision = attempt.outcome, attempt.decision
+        late = notification.lateness(attempt.started * 1000)
         logs.event(
             "attempt",
             notification=notification.id,
             merchant=notification.merchant,
             attempt=notification.attempt,
             step=notification.step,
-            of=len(ladder),
+            of=len(attempt.ladder),
             run=notification.run or None,
             tier=self._tier.name,
             due=_moment(notification.due_at),
-            started=_moment(int(started * 1000)),
+            started=_moment(int(attempt.started * 1000)),
             late_ms=None if late is None else round(late, 1),
             duration_ms=round(outcome.duration * 1000, 1),
             status=outcome.status,

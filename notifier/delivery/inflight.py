@@ -7,11 +7,14 @@ meanwhile, with an acknowledgement that could not arrive, is acknowledged at onc
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from notifier.broker.consumer import Delivery
 from notifier.domain import wire
+from notifier.domain.notification import Notification
 from notifier.domain.wire import Message
 
 #: Settled messages that are remembered; only those of the last moments before a lost connection can come again.
@@ -19,13 +22,31 @@ _REMEMBERED = 10_000
 
 
 class Work:
-    """One message being worked on. delivery: the newest; earlier ones are stale."""
+    """One message being worked on.
 
-    __slots__ = ("delivery", "key")
+    delivery: the newest; earlier ones are stale. notification: once it was read. called_at: Unix seconds at which its
+    callback started, None before. calling: that runs just now. called: for whoever waits until it does not.
+    """
+
+    __slots__ = ("called", "called_at", "calling", "delivery", "key", "notification")
 
     def __init__(self, key: str, delivery: Delivery) -> None:
         self.key = key
         self.delivery = delivery
+        self.notification: Notification | None = None
+        self.called_at: float | None = None
+        self.calling = False
+        self.called: asyncio.Future[None] | None = None
+
+    def call_started(self, now: float) -> None:
+        """Its callback runs from here on."""
+        self.called_at, self.calling = now, True
+
+    def call_ended(self) -> None:
+        """Its callback is over."""
+        self.calling = False
+        if self.called is not None and not self.called.done():
+            self.called.set_result(None)
 
 
 def key_of(message: Message) -> str:
@@ -50,6 +71,21 @@ class InFlight:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def works(self) -> Iterator[Work]:
+        """All works, those taken last at the end."""
+        for works in self._works.values():
+            yield from works
+
+    def calling(self, merchant: str) -> list[asyncio.Future[None]]:
+        """One future for each callback to this merchant that runs now, done when that is over."""
+        running = []
+        for work in self.works:
+            if work.calling and work.notification is not None and work.notification.merchant == merchant:
+                work.called = work.called or asyncio.get_running_loop().create_future()
+                running.append(work.called)
+        return running
 
     @property
     def keys(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 
 import uvloop
@@ -20,6 +21,10 @@ from notifier.delivery.facts import Recorder
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
 from notifier.errors import ChildFailed, ConfigurationError
+from notifier.extensions.bounded import holding_on
+from notifier.extensions.loading import load
+from notifier.extensions.running import Extensions
+from notifier.processes.tier_control import TierControl, addresses_of
 from notifier.settings import Settings
 from notifier.supervision.child import Parent
 from notifier.webhook.client import Webhook
@@ -30,7 +35,7 @@ _DESCRIPTORS = 65_536
 class TierProcess:
     """The parts of one tier process and the order in which they start and stop."""
 
-    def __init__(self, parent: Parent, tier: Tier, settings: Settings) -> None:
+    def __init__(self, parent: Parent, tier: Tier, slot: str, epoch: int, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
         self._tier = tier
@@ -38,7 +43,8 @@ class TierProcess:
         name = f"tier {tier.name}"
         self._publisher = Publisher(settings.amqp_urls, topology, f"{name} publish")
         self._recorder = Recorder(self._publisher, topology)
-        self._callback = _callback(settings)
+        self._extensions = Extensions(load(settings.extension_modules, slot, epoch, parent), parent, slot, epoch)
+        self._callback = self._chosen_callback()
         self._room = DeliveryRoom(
             tier,
             settings.tiers,
@@ -49,6 +55,7 @@ class TierProcess:
             self._callback,
             self._merchant,
             most_payload=settings.payload_limit,
+            unforeseen=self._extensions.exception,
         )
         self._careful = self._careful_start()
         self._careful_time: asyncio.Task[None] | None = None
@@ -60,12 +67,23 @@ class TierProcess:
             self._on_delivery,
             f"{name} consume",
         )
+        self._control = TierControl(
+            parent,
+            tier.name,
+            addresses_of(slot, tier.name),
+            settings,
+            self._room,
+            self._consumer,
+            self._publisher,
+            lambda: self._careful,
+        )
 
     async def run(self) -> None:
         """Start, work until told to drain, stop. Everything unsettled at the end stays with the broker."""
         try:
             if await self._started():
                 await self._parent.ready()
+                await self._extensions.ready()
                 await self._parent.draining.wait()
                 await self._drain()
         finally:
@@ -85,19 +103,24 @@ class TierProcess:
         return True
 
     async def _start(self) -> None:
+        """What operators want is in force before the first delivery."""
+        await self._control.follow()
+        await self._extensions.start()
         await self._callback.start()
         await self._publisher.start(waiting=self._parent.progress)
         if self._careful is not None:
             self._careful_time = asyncio.create_task(self._be_careful(self._careful))
         await self._consumer.start(waiting=self._parent.progress)
+        self._control.started()
 
     async def _drain(self) -> None:
         """Stop taking, finish what runs up to the deadline, leave the rest unacknowledged."""
         logs.event("drain", in_flight=len(self._room))
+        self._control.end()
         if self._careful_time is not None:
             self._careful_time.cancel()
         await self._consumer.stop_taking()
-        finishing = asyncio.create_task(self._room.drained())
+        finishing = asyncio.create_task(self._finish())
         hurry = asyncio.create_task(self._parent.quick.wait())
         await asyncio.wait(
             [finishing, hurry], timeout=self._settings.drain_timeout, return_when=asyncio.FIRST_COMPLETED
@@ -107,6 +130,9 @@ class TierProcess:
         left = await self._room.abandon()
         logs.event("drained", logging.WARNING if left else logging.INFO, left_to_others=left or None)
 
+    async def _finish(self) -> None:
+        await asyncio.gather(self._room.drained(), self._extensions.drain())
+
     async def _stop(self) -> None:
         if self._careful_time is not None:
             self._careful_time.cancel()
@@ -115,6 +141,7 @@ class TierProcess:
         await self._recorder.close()
         await self._publisher.close()
         await self._callback.close()
+        await self._extensions.stop(hurried=self._parent.quick.is_set())
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if self._careful is not None:
@@ -130,21 +157,21 @@ class TierProcess:
 
     async def _be_careful(self, careful: CarefulStart) -> None:
         try:
-            await careful.run(self._consumer.consuming)
+            await careful.run(self._consumer.taking)
         except ChildFailed:
             return  # the master is gone, so this process drains: nothing more is taken
         self._careful = None  # what waits there untouched is delivered again on the wider connection
-        self._consumer.widen(self._settings.prefetch)
+        self._consumer.widen(self._control.prefetch)
 
     def _merchant(self, merchant: str) -> Merchant:
         """Until there is a registry, one rule and one set of secrets serve all merchants."""
-        return Merchant(merchant, secrets=self._settings.secrets, ack=self._settings.ack_rule)
+        known = Merchant(merchant, secrets=self._settings.secrets, ack=self._settings.ack_rule)
+        return self._control.standing(known)
 
-
-def _callback(settings: Settings) -> Callback:
-    if settings.callback is not None:
-        return UserCallback(settings.callback, settings.egress.timeout)
-    return Webhook(settings.egress)
+    def _chosen_callback(self) -> Callback:
+        if self._settings.callback is not None:
+            return UserCallback(self._settings.callback, self._settings.egress.timeout, self._extensions.exception)
+        return Webhook(self._settings.egress, withheld=lambda merchant: self._control.is_blocked(merchant))
 
 
 def main(tier: str, slot: str, epoch: int, fd: int) -> int:
@@ -163,11 +190,20 @@ def _allow_many_connections() -> None:
 
 
 async def _live(tier: Tier, slot: str, epoch: int, fd: int) -> int:
+    code = await _worked(tier, slot, epoch, fd)
+    await asyncio.sleep(0)  # what was just cut ends here
+    if holding_on():  # everything of ours is closed
+        logs.event("extension.abandoned", logging.WARNING, hint="a hook or schedule went on after it had been cut")
+        os._exit(code)
+    return code
+
+
+async def _worked(tier: Tier, slot: str, epoch: int, fd: int) -> int:
     parent = await Parent.join(fd, slot, epoch)
     try:
         settings = Settings.received(parent.boot["settings"])
         logs.configure(settings.log.level, settings.log.format, f"tier {tier.name}")
-        await TierProcess(parent, tier, settings).run()
+        await TierProcess(parent, tier, slot, epoch, settings).run()
     except ConfigurationError as error:
         await parent.refuse(error.exit_code, str(error))
         return error.exit_code

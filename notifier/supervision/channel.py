@@ -15,18 +15,20 @@ import contextlib
 import itertools
 import logging
 import socket
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from notifier import logs
-from notifier.errors import BadFrame, ChildFailed, NoAnswer, PeerBusy, PeerGone, RequestFailed
+from notifier.errors import BadFrame, NoAnswer, NotifierError, PeerBusy, PeerGone, RequestFailed
 from notifier.supervision import frames
+from notifier.supervision.outbox import Outbox
 
 Body = Mapping[str, Any]
 
-#: Bytes that may wait for a peer that does not read, beyond what the kernel takes.
-OUTBOX_LIMIT = 4 * frames.LIMIT
+#: Requests of the peer that may be worked on at the same time; what comes beyond is answered `busy` at once.
+ANSWERING_LIMIT = 1000
+#: Characters of a sentence sent instead of an answer.
+ERROR_LIMIT = 2000
 
 
 class Listener(Protocol):
@@ -35,8 +37,11 @@ class Listener(Protocol):
     def noticed(self, name: str, body: Body) -> None:
         """The peer told something. Raises BadFrame if the peer must not say this: the link is closed."""
 
-    def asked(self, name: str, body: Body) -> Body:
-        """The peer wants an answer: the returned body, or the sentence of a raised ChildFailed."""
+    def asked(self, name: str, body: Body) -> Body | Awaitable[Body]:
+        """The peer wants an answer: the returned body, or the sentence of a raised NotifierError.
+
+        What takes longer returns an awaitable; such answers may come in another order than their requests.
+        """
 
     def link_ended(self, reason: str, *, broken: bool) -> None:
         """Nothing comes any more; called once. broken: the peer sent what is no message."""
@@ -52,9 +57,11 @@ class Channel:
         self._reader = reader
         self._writer = writer
         self._listener = listener
-        self._outbox = _Outbox()
+        self._outbox = Outbox()
         self._ids = itertools.count(1)
         self._unanswered: dict[int, asyncio.Future[Body]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+        self._writing_since: float | None = None
         self._over = asyncio.Event()
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._write()))
 
@@ -76,17 +83,34 @@ class Channel:
 
         Raises PeerGone as soon as the peer is gone, NoAnswer in time, RequestFailed with the peer's sentence.
         """
-        number = next(self._ids)
-        answer: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
-        self._post({"ask": name, "id": number, "body": dict(body or {})})
-        self._unanswered[number] = answer
+        answer = self.request(name, body)
         try:
             async with asyncio.timeout(timeout):
                 return await answer
         except TimeoutError:
             raise NoAnswer(f"{name!r} was not answered within {timeout:g} s") from None
-        finally:
-            del self._unanswered[number]
+
+    def request(self, name: str, body: Body | None = None) -> asyncio.Future[Body]:
+        """Send a request; does not wait. Cancel the future if the answer is not wanted any more: it is dropped then.
+
+        Raises PeerGone or PeerBusy at once; the future fails like `ask`, but knows no time limit.
+        """
+        number = next(self._ids)
+        self._post({"ask": name, "id": number, "body": dict(body or {})})
+        answer: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
+        self._unanswered[number] = answer
+        answer.add_done_callback(lambda _: self._unanswered.pop(number, None))
+        return answer
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that the peer has not answered yet."""
+        return len(self._unanswered)
+
+    @property
+    def unread_since(self) -> float | None:
+        """The loop's time since when the peer has taken nothing although something waits for it."""
+        return self._writing_since
 
     async def ended(self) -> None:
         """Wait until the peer is gone, or the channel closed on this side."""
@@ -97,9 +121,10 @@ class Channel:
         if not self._over.is_set():
             self._outbox.finish()
             await asyncio.wait([self._tasks[1]], timeout=flush)
-        for task in self._tasks:
+        tasks = (*self._tasks, *self._answering)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if not self._over.is_set():  # the reading task was cancelled before its first step
             self._end("closed on this side", broken=False)
         with contextlib.suppress(OSError):
@@ -124,8 +149,10 @@ class Channel:
     async def _write(self) -> None:
         try:
             while (frame := await self._outbox.take()) is not None:
+                self._writing_since = asyncio.get_running_loop().time()
                 self._writer.write(frame)
                 await self._writer.drain()
+                self._writing_since = None
         except OSError:
             return  # the reading side sees the same end and tells it, once
 
@@ -143,14 +170,53 @@ class Channel:
                 raise BadFrame(f"a frame is neither notice, request nor answer: its keys are {sorted(message)[:5]}")
 
     def _answer(self, number: int, name: str, body: Body) -> None:
+        if len(self._answering) >= ANSWERING_LIMIT:
+            self._reply(number, error=f"busy: {ANSWERING_LIMIT} requests are being worked on already")
+            return
         try:
-            answer: dict[str, Any] = {"answer": number, "body": dict(self._listener.asked(name, body))}
+            answer = self._listener.asked(name, body)
         except BadFrame:
             raise
-        except ChildFailed as error:
-            answer = {"answer": number, "error": str(error)}
+        except NotifierError as error:
+            self._reply(number, error=str(error))
+            return
+        if isinstance(answer, Mapping):
+            self._reply(number, answer)
+        else:
+            working = asyncio.create_task(self._answer_later(number, answer))
+            self._answering.add(working)
+            working.add_done_callback(self._answering.discard)
+
+    async def _answer_later(self, number: int, answer: Awaitable[Body]) -> None:
         try:
-            self._post(answer)
+            body = await answer
+        except NotifierError as error:
+            self._reply_if_heard(number, error=str(error))
+        except Exception as error:  # without this nobody would answer, nor hear of it
+            logs.event("answer.failed", logging.ERROR, exc_info=error)
+            self._reply_if_heard(number, error=f"failed: {error!r}")
+        else:
+            self._reply_if_heard(number, body)
+
+    def _reply_if_heard(self, number: int, body: Body | None = None, *, error: str | None = None) -> None:
+        with contextlib.suppress(PeerGone):
+            try:
+                self._reply(number, body, error=error)
+            except BadFrame as broken:
+                self._end(str(broken), broken=True)
+
+    def _reply(self, number: int, body: Body | None = None, *, error: str | None = None) -> None:
+        """Raises BadFrame for a peer that asks and asks and does not read the answers."""
+        if error is not None:
+            answer: dict[str, Any] = {"answer": number, "error": error[:ERROR_LIMIT]}
+        else:
+            answer = {"answer": number, "body": dict(body or {})}
+        try:
+            frame = frames.encode(answer)
+        except BadFrame as unsayable:
+            frame = frames.encode({"answer": number, "error": f"there is an answer, but {unsayable}"})
+        try:
+            self._send(frame)
         except PeerBusy:
             raise BadFrame("requests came without end and their answers were not read") from None
 
@@ -164,47 +230,20 @@ class Channel:
             waiting.set_result(answer)
 
     def _post(self, message: Mapping[str, Any]) -> None:
+        self._send(frames.encode(message))
+
+    def _send(self, frame: bytes) -> None:
         if self._over.is_set():
             raise PeerGone("the process at the other end of the pipe is gone")
-        self._outbox.put(frames.encode(message))
+        self._outbox.put(frame)
 
     def _end(self, reason: str, *, broken: bool) -> None:
+        if self._over.is_set():
+            return
         self._over.set()
         self._outbox.finish()
         self._writer.transport.abort()  # a peer that was broken off sees it at its next word
-        for waiting in self._unanswered.values():
+        for waiting in list(self._unanswered.values()):
             if not waiting.done():
                 waiting.set_exception(PeerGone(f"the process at the other end of the pipe is gone: {reason}"))
         self._listener.link_ended(reason, broken=broken)
-
-
-class _Outbox:
-    """Frames that wait for the one writer, bounded in bytes."""
-
-    def __init__(self) -> None:
-        self._frames: deque[bytes] = deque()
-        self._size = 0
-        self._finished = False
-        self._changed = asyncio.Event()
-
-    def put(self, frame: bytes) -> None:
-        if self._size + len(frame) > OUTBOX_LIMIT:
-            raise PeerBusy(f"the process at the other end of the pipe has left {self._size} bytes unread")
-        self._frames.append(frame)
-        self._size += len(frame)
-        self._changed.set()
-
-    def finish(self) -> None:
-        self._finished = True
-        self._changed.set()
-
-    async def take(self) -> bytes | None:
-        """The oldest frame as soon as there is one; None when finished and empty."""
-        while not self._frames:
-            if self._finished:
-                return None
-            self._changed.clear()
-            await self._changed.wait()
-        frame = self._frames.popleft()
-        self._size -= len(frame)
-        return frame

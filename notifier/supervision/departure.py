@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
+from notifier.supervision import stacks
+
 #: A notice to the child, or a signal to its process.
 Act = str | signal.Signals
 
@@ -14,13 +16,21 @@ class Limits:
     """Seconds that a child gets.
 
     start: to become ready, and again after each sign of progress. drain: to finish what runs. term: between SIGTERM and
-    SIGKILL. quick: between a quick stop and SIGKILL.
+    SIGKILL. quick: between a quick stop and SIGKILL. warn, silence: without a heartbeat before that is told, and before
+    it counts as hung. unread: of leaving its pipe unread before it counts as hung.
     """
 
     start: float = 30.0
     drain: float = 25.0
     term: float = 5.0
     quick: float = 2.0
+    warn: float = 10.0
+    silence: float = 30.0
+    unread: float = 5.0
+
+
+#: Seconds for a process that hangs to write its stacks.
+WRITING = 0.5
 
 
 class Departure:
@@ -70,6 +80,11 @@ class Departure:
     def killed(cls, now: float, why: str) -> Departure:
         """For a child that nothing more can be expected of."""
         return cls([(now, signal.SIGKILL)], why, asked=True)
+
+    @classmethod
+    def hung(cls, now: float, why: str) -> Departure:
+        """For a child that does nothing any more: it shows where it stands, if it can, and ends."""
+        return cls([(now, stacks.SIGNAL), (now + WRITING, signal.SIGKILL)], why, asked=True)
 
     @property
     def due(self) -> float | None:

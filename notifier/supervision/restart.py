@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 #: Seconds of being ready after which earlier failures are forgotten.
 HEALTHY = 60.0
 #: Seconds before the second restart in a row; doubles from there.
 FIRST_DELAY = 0.5
 #: Seconds that no restart waits longer than, jitter apart.
 LONGEST_DELAY = 30.0
+#: More restarts than this within `WINDOW` seconds are no accident any more: the slot is degraded.
+BUDGET = 5
+WINDOW = 60.0
 
 
 def failures_after(failures: int, ready_for: float) -> int:
@@ -29,3 +34,8 @@ def jittered(delay: float, draw: float) -> float:
     draw: a random number in [0, 1).
     """
     return delay * (0.8 + 0.4 * draw)
+
+
+def is_degraded(restarts: Sequence[float], now: float) -> bool:
+    """restarts: when the last ones were planned, oldest first, in the same clock as now."""
+    return sum(now - restart < WINDOW for restart in restarts) > BUDGET

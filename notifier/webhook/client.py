@@ -19,6 +19,7 @@ from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.outcome import ErrorClass, Outcome
 from notifier.domain.signature import sign
+from notifier.errors import CallWithheld
 from notifier.settings import Egress
 from notifier.webhook import retry_after
 from notifier.webhook.connector import Connector
@@ -43,10 +44,12 @@ class Webhook:
     """Calls merchants back over HTTP; the default callback of a tier process. One for a process.
 
     resolver: instead of the system's; the guard judges its answers too. clock: Unix seconds, for `webhook-timestamp`.
-    tls: instead of the system's certificate authorities.
+    tls: instead of the system's certificate authorities. withheld: whether nothing may be sent to a merchant just now,
+    by its id.
 
     Any number of calls may run at once; none waits for another's merchant. Between `start` and `close`, a call never
-    raises for anything that a merchant or the network does; being cancelled passes through.
+    raises for anything that a merchant or the network does; being cancelled passes through, and CallWithheld is raised
+    for a merchant that was blocked before anything was sent.
     """
 
     #: A notification needs an address, its own or its merchant's.
@@ -59,8 +62,10 @@ class Webhook:
         resolver: AbstractResolver | None = None,
         clock: Callable[[], float] = time.time,
         tls: ssl.SSLContext | None = None,
+        withheld: Callable[[str], bool] | None = None,
     ) -> None:
         self._egress = egress
+        self._withheld = withheld
         self._resolver = resolver
         self._clock = clock
         self._tls = tls
@@ -97,6 +102,8 @@ class Webhook:
             raise RuntimeError("Webhook.start() comes before the first call, close() after the last")
         began = time.monotonic()
         exchange = Exchange()
+        if (withheld := self._withheld) is not None:
+            exchange.withheld = lambda: withheld(merchant.id)
         headers = _headers(notification, merchant, int(self._clock()))
         error, detail = await self._attempt(self._session, notification, merchant, headers, exchange)
         return Outcome(
@@ -127,6 +134,8 @@ class Webhook:
         try:
             async with asyncio.timeout(self._egress.timeout):
                 await self._post(session, url, notification.payload, headers, exchange)
+        except CallWithheld:
+            raise
         except Exception as error:  # a merchant's doing must not end the tier process, whatever it is
             failure = explain(error, url, exchange, self._egress)
             if failure is None:
@@ -150,11 +159,15 @@ class Webhook:
         try:
             await self._ask(session, url, payload, headers, exchange)
             return
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             if session.closed or not (exchange.reused and exchange.unanswered):
                 raise
+            broken = error
         exchange.wire, exchange.fresh = None, True
-        await self._ask(session, url, payload, headers, exchange)
+        try:
+            await self._ask(session, url, payload, headers, exchange)
+        except CallWithheld:  # the first one may have arrived, so this was an attempt
+            raise broken from None
 
     async def _ask(
         self, session: aiohttp.ClientSession, url: str, payload: bytes, headers: Mapping[str, str], exchange: Exchange

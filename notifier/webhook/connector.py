@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 
+from notifier.errors import CallWithheld
 from notifier.webhook.address import spelled
 from notifier.webhook.exchange import current
 from notifier.webhook.guard import Guard
@@ -48,7 +49,11 @@ class Connector(aiohttp.TCPConnector):
         self._factory = cast("functools.partial[ResponseHandler]", functools.partial(Wire, loop=self._loop))
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        """A connection for this request: kept alive and still sound, else new."""
+        """A connection for this request: kept alive and still sound, else new.
+
+        Raises CallWithheld if the merchant was blocked meanwhile: connecting can take seconds, and this is the last
+        moment before the request is sent.
+        """
         exchange = current.get()
         while True:
             connection = await super().connect(req, traces, timeout)
@@ -59,6 +64,9 @@ class Connector(aiohttp.TCPConnector):
             if reused and (exchange.fresh or wire.should_close):
                 connection.close()
                 continue
+            if exchange.withheld():
+                connection.release()
+                raise CallWithheld("the merchant was blocked before the request was sent")
             wire.requests += 1
             exchange.wire, exchange.reused = wire, reused
             return connection

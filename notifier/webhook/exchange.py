@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from notifier.webhook.wire import Wire
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(slots=True)
@@ -14,7 +19,8 @@ class Exchange:
 
     dialled: addresses of connection attempts, latest last. wire: the connection used. reused: it was kept alive from
     an earlier exchange. fresh: only a new connection will do. status, retry_after: from the head of the answer. body:
-    what was read of it; cut: more of it was left unread.
+    what was read of it; cut: more of it was left unread. withheld: asked when a connection is there and nothing has
+    been sent on it; True means that nothing may be.
     """
 
     dialled: list[str] = field(default_factory=list)
@@ -25,6 +31,7 @@ class Exchange:
     retry_after: str | None = None
     body: bytearray = field(default_factory=bytearray)
     cut: bool = False
+    withheld: Callable[[], bool] = _never
 
     @property
     def peer(self) -> str | None:

@@ -8,12 +8,21 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOTIFIER = str(Path(sys.executable).with_name("notifier"))
+
+#: Runtime directories of the tests' services; a Unix socket's path is short, so not below pytest's own directories.
+_RUNTIME = tempfile.TemporaryDirectory(prefix="notifier-tests-")
+
+
+def runtime_dir() -> str:
+    """A runtime directory for one service."""
+    return tempfile.mkdtemp(dir=_RUNTIME.name)
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -29,6 +38,7 @@ def environment(url: str, namespace: str, **settings: str) -> dict[str, str]:
         "NOTIFIER_SIGNING_SECRET": SECRET,
         "NOTIFIER_EGRESS__ALLOW": "127.0.0.0/8",
         "NOTIFIER_LOG__FORMAT": "json",
+        "NOTIFIER_RUNTIME_DIR": runtime_dir(),
         **settings,
     }
 
@@ -64,6 +74,19 @@ class RunningService:
         event = found()
         assert event is not None
         return event
+
+    async def several(self, count: int, name: str, timeout: float = 20, **fields: object) -> list[dict[str, Any]]:
+        """So many events with this name and these fields, awaited; all that there are then."""
+
+        def found() -> list[dict[str, Any]]:
+            return [
+                event
+                for event in self.events
+                if event["event"] == name and all(event.get(field) == value for field, value in fields.items())
+            ]
+
+        await self._until(lambda: len(found()) >= count, timeout, f"{count} events {name} {fields}")
+        return found()
 
     async def settled(self, notifications: set[str], timeout: float = 30) -> None:
         """Wait until each of these notifications had an attempt that was judged."""

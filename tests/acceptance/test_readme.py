@@ -27,7 +27,7 @@ from notifier.broker.topology import Topology
 from notifier.domain import wire
 from notifier.domain.ladder import PRESETS, Ladder
 from notifier.domain.signature import Secret, sign
-from tests.acceptance.service import environment, notifier, running
+from tests.acceptance.service import environment, notifier, running, runtime_dir
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -70,7 +70,12 @@ class Terminal:
         process = await asyncio.create_subprocess_exec(
             *("sh", "-e", "-c", script),
             cwd=directory,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"},
+            env={
+                "PATH": "/usr/local/bin:/usr/bin:/bin",
+                "HOME": os.environ.get("HOME", "/"),
+                "LANG": "C.UTF-8",
+                "NOTIFIER_RUNTIME_DIR": runtime_dir(),  # a service of this machine may have the default one
+            },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

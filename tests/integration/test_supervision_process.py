@@ -94,6 +94,15 @@ async def test_a_second_signal_is_quick() -> None:
         assert [told["reason"] for told in running.told("child.ended")] == ["exit code 0"]
 
 
+async def test_sighup_reloads() -> None:
+    async with service(3600, "good") as running:
+        await running.line("service.ready")
+        running.process.send_signal(signal.SIGHUP)
+        told = json.loads(await running.line("service.reloaded"))
+        assert (told["who"], told["live"]) == ("SIGHUP", ["tea"])
+        assert running.process.returncode is None
+
+
 async def test_ctrl_c_in_the_terminal_reaches_the_master_alone() -> None:
     async with service(3600, "good") as running:
         await running.line("service.ready")

@@ -38,8 +38,13 @@ def environment(**settings: str) -> dict[str, str]:
 def ran(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*NOTIFIER, "run", *arguments],
-        env=environment(**settings), cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+        env=environment(RUNTIME_DIR=str(directory / "run"), **settings),
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def test_without_a_broker_it_exits_with_78_and_names_both_ways(tmp_path: Path) -> None:
@@ -78,7 +83,7 @@ def test_a_tier_that_cannot_be_run_is_refused_by_name(
 async def running(directory: Path, *arguments: str, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *NOTIFIER, "run", *arguments,
-        env=environment(**settings), cwd=directory,
+        env=environment(RUNTIME_DIR=str(directory / "run"), **settings), cwd=directory,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from notifier import runtime
 from notifier.errors import ConfigurationError
 from notifier.settings import SECRET, Settings, load
 from notifier.sources import FILE, FILE_VARIABLE, PREFIX, is_known, known
@@ -99,8 +100,31 @@ def test_the_compose_files_secrets_are_those_of_the_example() -> None:
 
 def test_the_settings_file_is_mounted_where_the_service_looks_for_it() -> None:
     (workplace,) = (line for line in instructions(DEPLOY / "Dockerfile", "WORKDIR") if line.startswith("/srv"))
-    (mount,) = compose()["services"]["notifier"]["volumes"]
-    assert mount == f"./{FILE}:{workplace}/{FILE}:ro"
+    assert f"./{FILE}:{workplace}/{FILE}:ro" in compose()["services"]["notifier"]["volumes"]
+
+
+def test_what_operators_set_outlives_the_container() -> None:
+    (stated,) = (
+        line for line in instructions(DEPLOY / "Dockerfile", "ENV") if line.startswith("NOTIFIER_RUNTIME_DIR=")
+    )
+    directory = stated.partition("=")[2]
+    assert runtime.directory({"NOTIFIER_RUNTIME_DIR": directory}) == Path(directory)
+    named = [
+        volume.split(":")[0] for volume in compose()["services"]["notifier"]["volumes"] if f":{directory}" in volume
+    ]
+    assert len(named) == 1
+    assert set(named) <= set(compose()["volumes"])
+    (made,) = (line for line in instructions(DEPLOY / "Dockerfile", "RUN") if directory in line)
+    assert "--owner=notifier --mode=0700" in made
+
+
+def test_root_finds_the_unit_without_further_ado() -> None:
+    service = unit()["Service"]
+    stated = service["Environment"].removeprefix("NOTIFIER_RUNTIME_DIR=").replace("%t", "/run")
+    assert Path(stated) == runtime.default(Settings().namespace, {}, 0)
+    assert Path(stated).parent == Path("/run", service["RuntimeDirectory"])
+    assert service["RuntimeDirectoryPreserve"] == "yes"
+    assert service["RuntimeDirectoryMode"] == "0700"
 
 
 def test_the_plugins_compose_file_changes_broker_and_setting_together() -> None:
@@ -158,7 +182,7 @@ def test_the_example_names_every_setting_with_its_default() -> None:
     named = {name for name, value in example.items() if not isinstance(value, dict)}
     named |= {f"{section}.{name}" for section in ("egress", "log") for name in example[section]}
     assert named == set(known()) - set(SECRET)
-    examples = ("callback", "egress.allow", "ladders.patient")  # these have no default that one could write down
+    examples = ("callback", "egress.allow", "ladders.patient", "runtime_dir")  # no default that one could write down
     defaults = Settings().masked()
     for name in named - set(examples):
         section, _, part = name.rpartition(".")

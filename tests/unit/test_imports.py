@@ -14,7 +14,7 @@ import notifier
 ROOT = Path(notifier.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"errors", "logs", "settings", "sources", "__version__"}
+BASE = {"errors", "given", "logs", "runtime", "settings", "sources", "__version__"}
 EDGES = {"broker", "webhook", "registry"}
 
 #: Who may import whom inside the package; everyone may import itself.
@@ -22,9 +22,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "logs": set(),
     "domain": {"errors"},
-    "settings": {"domain", "errors", "sources"},
-    "sources": {"domain", "errors", "settings"},
+    "given": {"errors"},
+    "runtime": {"errors", "given"},
+    "settings": {"domain", "errors", "runtime", "sources"},
+    "sources": {"domain", "errors", "given", "settings"},
     "supervision": {"errors", "logs"},
+    "extensions": {"supervision", "errors", "logs"},
     "broker": {"domain", *BASE},
     "webhook": {"domain", *BASE},
     "registry": {"domain", *BASE},
@@ -32,8 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "simulator": {"domain", *BASE},
     "delivery": {"domain", *EDGES, *BASE},
     "api": {"delivery", "domain", "ledger", *EDGES, *BASE},
-    "processes": {"api", "delivery", "domain", "ledger", "simulator", "supervision", *EDGES, *BASE},
-    "cli": {"api", "delivery", "domain", "processes", "simulator", *EDGES, *BASE},
+    "processes": {"api", "delivery", "domain", "extensions", "ledger", "simulator", "supervision", *EDGES, *BASE},
+    "cli": {"api", "delivery", "domain", "processes", "simulator", "supervision", *EDGES, *BASE},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
 
 from notifier.errors import BadFrame, ChildFailed, NoAnswer, PeerBusy, PeerGone, RequestFailed
 from notifier.supervision import channel as channels
-from notifier.supervision import frames
+from notifier.supervision import frames, outbox
 from notifier.supervision.channel import Body, Channel
 
 
@@ -21,6 +22,7 @@ class Ear:
     def __init__(self) -> None:
         self.heard: asyncio.Queue[tuple[str, Body]] = asyncio.Queue()
         self.ends: list[tuple[str, bool]] = []
+        self.gates: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
 
     def noticed(self, name: str, body: Body) -> None:
         if name == "forbidden":
@@ -29,10 +31,18 @@ class Ear:
             raise KeyError("a bug of this end")
         self.heard.put_nowait((name, body))
 
-    def asked(self, name: str, body: Body) -> Body:
+    def asked(self, name: str, body: Body) -> Body | Awaitable[Body]:
         if name == "double":
             return {"value": 2 * body["value"]}
+        if name == "later":
+            return self.later(body)
         raise ChildFailed(f"no answer to {name}")
+
+    async def later(self, body: Body) -> Body:
+        await self.gates[body["gate"]].wait()
+        if "error" in body:
+            raise {"ours": ChildFailed, "bug": KeyError}[body["error"]]("went wrong")
+        return {"gate": body["gate"], "page": "x" * body.get("size", 0)}
 
     def link_ended(self, reason: str, *, broken: bool) -> None:
         self.ends.append((reason, broken))
@@ -166,7 +176,7 @@ async def test_a_peer_that_does_not_read_fills_its_outbox_and_then_is_busy_at_on
     raw: tuple[Channel, Ear, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, _, _ = raw
-    monkeypatch.setattr(channels, "OUTBOX_LIMIT", 1_000_000)
+    monkeypatch.setattr(outbox, "LIMIT", 1_000_000)
     page: dict[str, Any] = {"text": "x" * 1000}
 
     def flood() -> None:
@@ -190,7 +200,7 @@ async def test_a_peer_that_asks_without_end_and_reads_no_answers_is_broken(
     raw: tuple[Channel, Ear, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, ear, peer = raw
-    monkeypatch.setattr(channels, "OUTBOX_LIMIT", 10_000)
+    monkeypatch.setattr(outbox, "LIMIT", 10_000)
     peer.setblocking(True)
     request = frames.encode({"ask": "double", "id": 1, "body": {"value": "x" * 1000}})
 
@@ -202,3 +212,71 @@ async def test_a_peer_that_asks_without_end_and_reads_no_answers_is_broken(
         await asyncio.to_thread(flood)
     await channel.ended()
     assert ear.ends == [("requests came without end and their answers were not read", True)]
+
+
+# --- answers that take longer
+
+
+async def test_answers_that_take_longer_come_when_they_are_there_in_any_order(pair: Pair) -> None:
+    first, second = (pair.near.request("later", {"gate": gate}) for gate in (1, 2))
+    pair.far_ear.gates[2].set()
+    assert (await second)["gate"] == 2
+    assert not first.done()
+    pair.far_ear.gates[1].set()
+    assert (await first)["gate"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"error": "ours"}, "went wrong"),
+        ({"error": "bug"}, r"failed: KeyError\('went wrong'\)"),
+        ({"size": 2_000_000}, "there is an answer, but a message of"),
+    ],
+)
+async def test_an_answer_that_fails_later_is_a_sentence_and_leaves_the_link_alone(
+    pair: Pair, body: dict[str, Any], sentence: str
+) -> None:
+    pair.far_ear.gates[1].set()
+    with pytest.raises(RequestFailed, match=sentence):
+        await pair.near.ask("later", {"gate": 1, **body}, timeout=5)
+    assert (await pair.near.ask("double", {"value": 1}, timeout=5)) == {"value": 2}
+
+
+async def test_beyond_the_bound_of_requests_being_worked_on_a_peer_hears_busy(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "ANSWERING_LIMIT", 2)
+    waiting = [pair.near.request("later", {"gate": 1}) for _ in range(2)]
+    with pytest.raises(RequestFailed, match="busy: 2 requests are being worked on already"):
+        await pair.near.ask("later", {"gate": 1}, timeout=5)
+    pair.far_ear.gates[1].set()
+    assert len(await asyncio.gather(*waiting)) == 2
+
+
+async def test_a_request_that_is_not_wanted_any_more_is_forgotten(pair: Pair) -> None:
+    asking = pair.near.request("later", {"gate": 1})
+    asking.cancel()
+    await asyncio.sleep(0)
+    assert pair.near.unanswered == 0
+    pair.far_ear.gates[1].set()
+    assert (await pair.near.ask("double", {"value": 1}, timeout=5)) == {"value": 2}
+
+
+async def test_closing_ends_what_is_still_being_worked_on(pair: Pair) -> None:
+    asking = pair.near.request("later", {"gate": 1})
+    await pair.near.ask("double", {"value": 1}, timeout=5)
+    await pair.far.close()
+    with pytest.raises(PeerGone):
+        await asking
+
+
+async def test_a_peer_that_leaves_a_frame_unread_is_seen(raw: tuple[Channel, Ear, socket.socket]) -> None:
+    channel, _, peer = raw
+    assert channel.unread_since is None
+    channel.tell("page", {"text": "x" * 1_000_000})
+    loop = asyncio.get_running_loop()
+    await loop.sock_recv(peer, 1)
+    assert channel.unread_since is not None
+    while channel.unread_since is not None:
+        await loop.sock_recv(peer, 100_000)

@@ -11,28 +11,41 @@ from typing import Any
 import pytest
 
 from notifier.errors import ChildFailed, PeerGone, RequestFailed
+from notifier.supervision.actions import Sender
 from notifier.supervision.channel import Body, Channel
-from notifier.supervision.child import Parent
+from notifier.supervision.child import PROTOCOL, Parent
 
-SNAPSHOT: dict[str, Any] = {"boot": {"tea": "green"}, "drain": 25.0, "careful": 1, "deaths": {"k": 2}}
+SNAPSHOT: dict[str, Any] = {"boot": {"tea": "green"}, "drain": 25.0, "careful": 1, "deaths": {"k": 2}, "stacks": 2}
+#: The whole desired state, in one batch.
+STATE: dict[str, Any] = {"entries": [], "version": 0, "whole": True, "first": True, "last": True}
 
 
 class FakeMaster:
-    """Notes what the child says, answers HELLO with `snapshot` and the rest with nothing, after `before_answer`."""
+    """Notes what the child says but its heartbeats, answers HELLO with `snapshot`, followed by the desired state, and
+    the rest with nothing, after `before_answer`.
+    """
 
     def __init__(self) -> None:
+        self.beats: asyncio.Queue[Body] = asyncio.Queue()
+        self.state = STATE
         self.snapshot: dict[str, Any] = SNAPSHOT
         self.heard: asyncio.Queue[tuple[str, Body]] = asyncio.Queue()
         self.before_answer: Callable[[], None] = lambda: None
         self.channel: Channel
 
     def noticed(self, name: str, body: Body) -> None:
-        self.heard.put_nowait((name, body))
+        if name == "beat":
+            self.beats.put_nowait(body)
+        else:
+            self.heard.put_nowait((name, body))
 
     def asked(self, name: str, body: Body) -> Body:
         self.heard.put_nowait((name, body))
         self.before_answer()
-        return self.snapshot if name == "hello" else {}
+        if name != "hello":
+            return {}
+        asyncio.get_running_loop().call_soon(self.channel.request, "state", self.state)
+        return self.snapshot
 
     def link_ended(self, reason: str, *, broken: bool) -> None:
         self.heard.put_nowait(("end", {"broken": broken}))
@@ -60,7 +73,7 @@ async def family() -> AsyncIterator[Family]:
 
 async def test_joining_says_who_it_is_and_takes_the_snapshot(family: Family) -> None:
     parent = await Parent.join(family.fd, "toy:1", 7, own_process=False)
-    hello = {"protocol": 1, "slot": "toy:1", "epoch": 7, "pid": os.getpid()}
+    hello = {"protocol": PROTOCOL, "slot": "toy:1", "epoch": 7, "pid": os.getpid()}
     assert await family.master.heard.get() == ("hello", hello)
     assert (dict(parent.boot), parent.careful, dict(parent.deaths)) == ({"tea": "green"}, 1, {"k": 2})
     assert not os.get_inheritable(family.fd)
@@ -163,3 +176,88 @@ async def test_closing_twice_is_fine_and_sets_draining(family: Family) -> None:
     await parent.close()
     await parent.close()
     assert parent.draining.is_set()
+
+
+# --- heartbeats, state, messages
+
+
+async def beat_where(family: Family, **fields: Any) -> Body:
+    async with asyncio.timeout(10):
+        while True:
+            beat = await family.master.beats.get()
+            if fields.items() <= beat.items():
+                return beat
+
+
+async def test_a_heartbeat_tells_version_pause_and_statistics(family: Family) -> None:
+    family.master.state = {**STATE, "version": 7, "entries": [{"key": "k", "value": 1, "version": 7}]}
+    parent = await family.join()
+    assert (dict(parent.state), parent.version) == ({"k": 1}, 7)
+    parent.statistics = lambda: {"cups": 3}
+    parent.paused = True
+    assert await beat_where(family, paused=True) == {"version": 7, "paused": True, "statistics": {"cups": 3}}
+    await parent.close()
+
+
+@pytest.mark.parametrize(
+    ("statistics", "error"),
+    [(lambda: 1 / 0, "ZeroDivisionError"), (lambda: {"x": {1}}, "JSON"), (lambda: {"x": "x" * 2_000_000}, "too long")],
+)
+async def test_statistics_that_fail_cost_the_child_nothing(
+    family: Family, statistics: Callable[[], Any], error: str
+) -> None:
+    parent = await family.join()
+    parent.statistics = statistics
+    parent.paused = True
+    assert error in (await beat_where(family, paused=True))["statistics"]["error"]
+    await parent.close()
+
+
+async def test_a_child_joins_only_with_the_whole_state(family: Family) -> None:
+    family.master.state = {**STATE, "last": False}
+    joining = asyncio.create_task(family.join())
+    await family.master.heard.get()
+    assert not joining.done()
+    await family.master.channel.ask("state", {**STATE, "first": False}, timeout=10)
+    await family.master.heard.put(("hello", {}))
+    await (await joining).close()
+
+
+async def test_a_master_that_goes_before_the_state_is_whole_is_gone(family: Family) -> None:
+    family.master.state = {**STATE, "last": False}
+    joining = asyncio.create_task(family.join())
+    await family.master.heard.get()
+    await family.master.channel.close()
+    with pytest.raises(PeerGone):
+        await joining
+
+
+async def test_a_change_is_answered_when_its_follower_has_returned(family: Family) -> None:
+    parent = await family.join()
+    done = asyncio.Event()
+
+    async def follower(key: str, value: Any) -> None:
+        await done.wait()
+
+    await parent.follow(follower)
+    batch = {"entries": [{"key": "k", "value": 1, "version": 1}], "version": 1, "whole": False, "first": False}
+    answer = family.master.channel.request("state", {**batch, "last": True})
+    await family.master.channel.ask("stacks", timeout=10)  # asked later, answered earlier
+    assert not answer.done()
+    done.set()
+    assert await answer == {"errors": {}}
+    await parent.close()
+
+
+async def test_an_action_has_one_handler(family: Family) -> None:
+    parent = await family.join()
+
+    async def handler(data: Any, sender: Sender) -> Any:
+        return [data, sender.slot, sender.epoch]
+
+    parent.on("brew", handler)
+    with pytest.raises(ValueError, match="'brew' has a handler already"):
+        parent.on("brew", handler)
+    said = {"action": "brew", "data": "green", "sender": {"slot": "toy:2", "epoch": 4}}
+    assert await family.master.channel.ask("action", said, timeout=10) == {"data": ["green", "toy:2", 4]}
+    await parent.close()

@@ -238,6 +238,11 @@ def steps(departure: Departure) -> list[tuple[float, Act, str | None]]:
             ],
             id="pipe ended",
         ),
+        pytest.param(
+            Departure.hung(100, "slept"),
+            [(100, signal.SIGUSR2, "slept"), (100.5, signal.SIGKILL, "slept")],
+            id="hung",
+        ),
         pytest.param(Departure.killed(100, "sang"), [(100, signal.SIGKILL, "sang")], id="killed"),
     ],
 )

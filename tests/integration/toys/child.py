@@ -57,6 +57,11 @@ async def exits(code: str) -> int:
     return int(code)
 
 
+async def good_once() -> int:
+    """Good in its first life; from then on it ends at its start."""
+    return await good() if options.epoch == 1 else 3
+
+
 async def exits_later(code: str) -> int:
     """Was ready once; from then on it ends at its start with this code."""
     if options.epoch > 1:
@@ -225,7 +230,7 @@ async def leaves_a_program_behind() -> int:
 def raw() -> socket.socket:
     """The pipe, HELLO and READY said by hand, nothing read."""
     pipe = socket.socket(fileno=options.fd)
-    hello = {"protocol": 1, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
+    hello = {"protocol": child.PROTOCOL, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
     pipe.sendall(frames.encode({"ask": "hello", "id": 1, "body": hello}))
     pipe.sendall(frames.encode({"ask": "ready", "id": 2, "body": {}}))
     return pipe
@@ -251,7 +256,7 @@ async def sends(what: str) -> int:
     """In its first life it sends what is no message, then it is good."""
     if options.epoch > 1:
         return await good()
-    hello = {"protocol": 1, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
+    hello = {"protocol": child.PROTOCOL, "slot": options.slot, "epoch": options.epoch, "pid": os.getpid()}
     said = {
         "garbage": struct.pack(">I", 5) + b"hello",
         "oversize": struct.pack(">I", frames.LIMIT + 1),
@@ -271,9 +276,9 @@ async def sends(what: str) -> int:
 BEHAVIOURS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
     behaviour.__name__.replace("_", "-"): behaviour
     for behaviour in (
-        good, dies_until, exits, exits_later, refuses_later, refuses, refuses_and_stays, never_ready, never_joins,
-        never_joins_nor_goes, progresses, stays, hurries, claims, calms, closes_its_pipe, stuck, orphan, talks,
-        leaves_a_program_behind, deaf, floods, sends,
+        good, good_once, dies_until, exits, exits_later, refuses_later, refuses, refuses_and_stays, never_ready,
+        never_joins, never_joins_nor_goes, progresses, stays, hurries, claims, calms, closes_its_pipe, stuck, orphan,
+        talks, leaves_a_program_behind, deaf, floods, sends,
     )
 }  # fmt: skip
 

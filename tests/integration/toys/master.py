@@ -15,7 +15,10 @@ if __name__ == "__main__":
     logs.configure("info", "json", "master")
     limits = Limits(drain=float(sys.argv[1]), term=5, quick=5)
 
+    async def reload() -> dict[str, list[str]]:
+        return {"live": ["tea"], "restart": []}
+
     async def run() -> int:
-        return await Master(programs(*sys.argv[2:]), limits).run()
+        return await Master(programs(*sys.argv[2:]), limits, reload=reload).run()
 
     sys.exit(asyncio.run(run()))

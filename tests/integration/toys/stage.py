@@ -6,44 +6,68 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from notifier.supervision.departure import Limits
 from notifier.supervision.incarnation import Program
-from notifier.supervision.master import Master
+from notifier.supervision.master import Master, Reload
 
 TOY = str(Path(__file__).with_name("child.py"))
+OPERABLE = str(Path(__file__).with_name("operable.py"))
 #: No test waits longer for anything, seconds.
 PATIENCE = 30.0
 #: Far beyond the patience: a test that passes did not get there by such a deadline.
 NEVER = 3600.0
-PATIENT = Limits(start=NEVER, drain=NEVER, term=NEVER, quick=NEVER)
+PATIENT = Limits(start=NEVER, drain=NEVER, term=NEVER, quick=NEVER, warn=NEVER, silence=NEVER, unread=NEVER)
 
 T = TypeVar("T")
 
 
-def programs(*toys: str) -> list[Program]:
-    """One program per toy, `behaviour word word …`, in the slots toy:0, toy:1 …"""
+def programs(*toys: str, ranks: Sequence[int] = ()) -> list[Program]:
+    """One program per toy, `behaviour word word …`, in the slots toy:0, toy:1 …
+
+    They are in the groups `toy` and, by their numbers, `even` or `odd`. ranks: of each, else 0.
+    """
     return [
-        Program(f"toy:{number}", (sys.executable, TOY, *toy.split()), {"number": number})
+        Program(
+            f"toy:{number}",
+            (sys.executable, *_words(toy)),
+            {"number": number},
+            groups=("toy", "odd" if number % 2 else "even"),
+            rank=ranks[number] if ranks else 0,
+        )
         for number, toy in enumerate(toys)
     ]
+
+
+def _words(toy: str) -> list[str]:
+    behaviour, *words = toy.split()
+    return [OPERABLE, *words] if behaviour == "operable" else [TOY, behaviour, *words]
 
 
 class Stage:
     """events, lines and announced hold what happened so far, in order."""
 
-    def __init__(self, *toys: str, limits: Limits = PATIENT) -> None:
+    def __init__(
+        self,
+        *toys: str,
+        limits: Limits = PATIENT,
+        ranks: Sequence[int] = (),
+        directory: Path | None = None,
+        reload: Reload | None = None,
+    ) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.lines: list[tuple[str, str]] = []
         self.announced: list[str] = []
         self._happened = asyncio.Event()
         self.master = Master(
-            programs(*toys),
+            programs(*toys, ranks=ranks),
             limits,
+            runtime_directory=directory,
+            reload=reload,
             on_event=self._on_event,
             on_line=self._on_line,
             announce=self._on_announce,
@@ -83,6 +107,14 @@ class Stage:
     async def code(self) -> int:
         """The master's exit code, once it has ended by itself."""
         return await self._until("the end", lambda: self.running.result() if self.running.done() else None)
+
+    async def until(self, look: Callable[[], T | None]) -> T:
+        """What `look` finds, looked for after everything that happens."""
+        return await self._until("what was looked for", look)
+
+    def results(self, answer: Mapping[str, Any]) -> list[str]:
+        """What came of a push or a restart in each slot."""
+        return [slot["result"] for slot in answer["slots"]]
 
     async def stopped(self) -> int:
         """Stop it once; its exit code."""

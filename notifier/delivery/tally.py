@@ -1,0 +1,73 @@
+"""What came of the notifications of one process, counted; and how late their attempts were."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: Attempts whose lateness is remembered, and for how many seconds.
+REMEMBERED = 1000
+RECENT = 60.0
+#: Seconds over which the rate is taken.
+RATE_OVER = 10.0
+
+
+class Tally:
+    """Counts are since the start of the process. clock: monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.attempts = 0
+        self.completed = 0
+        self.failed = 0
+        self.held = 0
+        self.poisoned = 0
+        self._clock = clock
+        self._lateness: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
+        self._readings: deque[tuple[float, int]] = deque([(clock(), 0)])
+
+    def attempted(self, lateness_ms: float | None, *, acknowledged: bool) -> None:
+        """One callback was made. lateness_ms: how long after its due moment it started, where that is known."""
+        self.attempts += 1
+        if acknowledged:
+            self.completed += 1
+        else:
+            self.failed += 1
+        if lateness_ms is not None:
+            self._lateness.append((self._clock(), lateness_ms))
+
+    def read(self) -> Mapping[str, Any]:
+        """All of it. rate: attempts a second over the last ten seconds, as far as it was read so often; late: of the
+        last minute, at most the last 1,000 attempts; None without any.
+
+        Meant for one call a second: this is where the cost of the figures lies.
+        """
+        now = self._clock()
+        late = sorted(lateness for moment, lateness in self._lateness if now - moment <= RECENT)
+        return {
+            "late_p50_ms": _quantile(late, 0.50),
+            "late_p99_ms": _quantile(late, 0.99),
+            "attempts": self.attempts,
+            "completed": self.completed,
+            "failed": self.failed,
+            "held": self.held,
+            "poisoned": self.poisoned,
+            "rate": self._rate(now),
+        }
+
+    def _rate(self, now: float) -> float:
+        while len(self._readings) > 1 and now - self._readings[1][0] >= RATE_OVER:
+            self._readings.popleft()
+        began, attempts = self._readings[0]
+        if now - self._readings[-1][0] >= 0.5:
+            self._readings.append((now, self.attempts))
+        return round((self.attempts - attempts) / (now - began), 1) if now > began else 0.0
+
+
+def _quantile(ordered: list[float], share: float) -> float | None:
+    """The nearest rank: a value that occurred."""
+    if not ordered:
+        return None
+    return round(ordered[math.ceil(len(ordered) * share) - 1], 1)

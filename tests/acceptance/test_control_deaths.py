@@ -1,0 +1,71 @@
+"""kill -9 of random children of a real service under load: nothing is lost, nobody innocent is poisoned."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+from typing import Any
+
+import pytest
+
+from notifier.simulator.script import Script
+from notifier.simulator.server import Simulator
+from notifier.supervision.operator import Operator
+from tests.acceptance.control import Producer, operator_of, until_slot
+from tests.acceptance.service import environment, notifier, running
+
+
+async def processes(operator: Operator) -> list[int]:
+    """Those that live now; a slot whose process dies again and again is without one for a while."""
+    slots = (await operator.ask("status"))["slots"]
+    return [slot["pid"] for slot in slots if slot["pid"] is not None]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("deaths", [20, pytest.param(200, marks=pytest.mark.long)])
+async def test_children_killed_at_random_under_load_lose_nothing_and_poison_nobody(
+    broker: Any, namespace: str, deaths: int
+) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s,3s,4s", NOTIFIER_LOG__LEVEL="warning")
+    draw = random.Random(deaths)
+    scripts = {"/fails-once": Script.parse("500,ok"), "/slow": Script.parse("slow:0.3")}
+    async with (
+        Simulator(scripts) as merchant,
+        running(variables),
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        async with producer.load(["quick", "fails-once", "slow"], merchant.url, 100):
+            await merchant.wait_for(50)
+            for _ in range(deaths):
+                while not (living := await processes(operator)):
+                    await operator.ask("ping")
+                os.kill(draw.choice(living), signal.SIGKILL)
+                await merchant.wait_for(len(merchant.received) + draw.randrange(5, 60), timeout=60)
+        accepted = set(producer.accepted)
+        answered = {"ok", "slow:0.3"}
+
+        def all_acknowledged(seen: Any) -> bool:
+            return accepted <= {each.webhook_id for each in seen if each.answer in answered}
+
+        await merchant.wait_for(all_acknowledged, timeout=120)
+        for slot in ("tier:1s", "tier:2s", "tier:3s", "tier:4s"):
+            await until_slot(operator, slot, timeout=60, state="ready")
+    code, out, _ = await notifier(variables, "poison", "list", "--json")
+    assert code == 0
+    assert json.loads(out) == []
+    assert len(accepted) >= deaths
+
+
+async def test_a_killed_tier_process_is_ready_again_in_its_slot_soon(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    async with running(variables) as service, operator_of(variables) as operator:
+        before = await until_slot(operator, "tier:1s", state="ready")
+        async with asyncio.timeout(10):  # under 1.5 s on an idle machine, as the benchmark shows
+            os.kill(before["pid"], signal.SIGKILL)
+            after = await until_slot(operator, "tier:1s", epoch=before["epoch"] + 1, state="ready")
+        restarted = await service.event("child.restarted", slot="tier:1s")
+    assert after["pid"] == restarted["pid"] != before["pid"]
