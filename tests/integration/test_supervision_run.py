@@ -38,7 +38,8 @@ def environment(**settings: str) -> dict[str, str]:
 def ran(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*NOTIFIER, "run", *arguments],
-        env=environment(RUNTIME_DIR=str(directory / "run"), **settings), cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        env=environment(RUNTIME_DIR=str(directory / "run"), **settings), cwd=directory,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 
