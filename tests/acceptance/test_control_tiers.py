@@ -85,6 +85,23 @@ async def test_a_pause_lets_what_runs_finish_and_gives_the_rest_back(broker: Any
         assert sorted(str(each.webhook_id) for each in received) == sorted(sent), "each once: none lost, none doubled"
 
 
+async def test_a_drain_starts_nothing_that_still_waited_for_its_turn(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    async with (
+        Simulator({"/slow": Script.parse("slow:1")}) as merchant,
+        running(variables) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        await operator.ask("push", {"key": "set/tier:1s/concurrency", "value": 2})
+        await producer.send(["slow"], merchant.url, 6)
+        await merchant.wait_for(2)
+        assert await service.stop() == 0
+        assert len(merchant.received) == 2
+        assert [event["decision"] for event in service.events if event["event"] == "attempt"] == ["complete"] * 2
+    assert await in_queue(variables, "work.1s") == 4
+
+
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.long)])
 async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
