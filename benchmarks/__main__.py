@@ -11,15 +11,17 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from aiormq.exceptions import AMQPError
 
-from benchmarks import machine, table
+from benchmarks import control_figures, machine, table
 from benchmarks.broker import Broker, open_broker
+from benchmarks.control import PUSHES, RATE, ControlRun
+from benchmarks.control_figures import ControlFigures
 from benchmarks.receiver import Receiver, open_receiver
 from benchmarks.run import Figures, Plan, Run
 from benchmarks.sides import side
@@ -27,6 +29,26 @@ from notifier import logs
 from notifier.errors import NotifierError
 
 SIDES = ("notifier", "bare")
+CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The two parts. pairs: by side name, empty if left out. control: None if left out."""
+
+    pairs: list[dict[str, Figures]]
+    control: ControlFigures | None
+
+    @property
+    def others(self) -> float:
+        """The largest share of the cores that others used during any run."""
+        runs = [figures.others_share for pair in self.pairs for figures in pair.values()]
+        return max([*runs, *([] if self.control is None else [self.control.others_share])])
+
+    @property
+    def by_side(self) -> dict[str, list[Figures]]:
+        """Side name, then its figures, pair by pair."""
+        return {name: [pair[name] for pair in self.pairs] for name in self.pairs[0]} if self.pairs else {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,9 +82,11 @@ async def _measure(options: argparse.Namespace) -> int:
             async with open_broker() as broker:
                 described = machine.description(broker.version, receiver.version)
                 pairs = await _pairs(options, plan, broker, receiver, directory)
-    _print(options, described, quiet, pairs)
+                control = await _control(options, broker, receiver, directory)
+    measured = Measured(pairs, control)
+    _print(options, described, quiet, measured)
     if options.json:
-        whole = _as_json(options, plan, began, described, quiet, pairs)
+        whole = _as_json(options, plan, began, described, quiet, measured)
         options.json.write_text(json.dumps(whole, indent=2) + "\n")
     return 0
 
@@ -71,7 +95,9 @@ async def _pairs(
     options: argparse.Namespace, plan: Plan, broker: Broker, receiver: Receiver, directory: Path
 ) -> list[dict[str, Figures]]:
     """The sides in turn, A B A B A B: what changes on the machine meanwhile changes for both."""
-    token, pairs = secrets.token_hex(3), []
+    token, pairs = secrets.token_hex(3), list[dict[str, Figures]]()
+    if options.only == CONTROL:
+        return pairs
     for number in range(1, options.pairs + 1):
         pair = {}
         for short in [options.only] if options.only else SIDES:
@@ -83,17 +109,28 @@ async def _pairs(
     return pairs
 
 
+async def _control(
+    options: argparse.Namespace, broker: Broker, receiver: Receiver, directory: Path
+) -> ControlFigures | None:
+    """The control line, after the pairs."""
+    if options.only not in (None, CONTROL):
+        return None
+    _say("control line")
+    name = f"{secrets.token_hex(3)}-{CONTROL}"
+    return await ControlRun(name, broker, receiver, directory / CONTROL).measure()
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="notifier beside a bare loop, counted by the receiver (nginx), on a private RabbitMQ node or on "
-        "that of NOTIFIER_AMQP_URL. What each figure means: docs/benchmarks.md.",
+        description="notifier beside a bare loop, then its control line, counted by the receiver (nginx), on a private "
+        "RabbitMQ node or on that of NOTIFIER_AMQP_URL. What each figure means: docs/benchmarks.md.",
     )
     parser.add_argument("--count", type=_at_least(1000), default=5000, help="notifications of the backlog (5000)")
     parser.add_argument("--pairs", type=_at_least(1), default=3, help="how often both sides are measured in turn (3)")
     parser.add_argument("--rate", type=_at_least(1), default=200, help="notifications a second, steady part (200)")
     parser.add_argument("--seconds", type=_at_least(1), default=20, help="length of the steady part (20)")
-    parser.add_argument("--only", choices=SIDES, help="one side alone, such as for a profiler")
+    parser.add_argument("--only", choices=(*SIDES, CONTROL), help="one side alone, or the control line")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything into a file, for programs")
     return parser.parse_args(arguments)
 
@@ -108,20 +145,22 @@ def _at_least(least: int) -> Any:
     return number
 
 
-def _print(
-    options: argparse.Namespace, described: dict[str, Any], quiet: machine.Quiet, pairs: list[dict[str, Figures]]
-) -> None:
-    print(
-        f"pairs, in turn: {options.pairs}; each side: a backlog of {options.count:,}, then {options.rate} "
-        f"a second for {options.seconds} s;\nevery notification arrived exactly once, counted by the receiver\n"
-    )
-    print(table.table(_by_side(pairs)))
-    print()
+def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machine.Quiet, measured: Measured) -> None:
+    print("every notification arrived exactly once, counted by the receiver\n")
+    if measured.pairs:
+        print(
+            f"pairs, in turn: {options.pairs}; each side: a backlog of {options.count:,}, then {options.rate} "
+            f"a second for {options.seconds} s\n"
+        )
+        print(f"{table.table(measured.by_side)}\n")
+    if measured.control is not None:
+        print(f"{PUSHES} pushes to every tier process while {RATE} notifications a second come in; all applied each\n")
+        print(f"{table.aligned(control_figures.rows(measured.control))}\n")
     print("\n".join(f"{name.replace('_', ' '):<12} {value}" for name, value in described.items()))
     print(f"{'before':<12} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
-    print(f"{'meanwhile':<12} others used at most {_others(pairs):.0%} of the cores during a run")
+    print(f"{'meanwhile':<12} others used at most {measured.others:.0%} of the cores during a run")
     print(f"{'command':<12} {_command(options)}")
-    for warning in (quiet.warning, machine.disturbance(_others(pairs))):
+    for warning in (quiet.warning, machine.disturbance(measured.others)):
         if warning:
             print(f"\nWARNING: {warning}")
 
@@ -132,7 +171,7 @@ def _as_json(
     began: datetime,
     described: dict[str, Any],
     quiet: machine.Quiet,
-    pairs: list[dict[str, Figures]],
+    measured: Measured,
 ) -> dict[str, Any]:
     return {
         "began": began.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -140,17 +179,10 @@ def _as_json(
         "plan": asdict(plan),
         "machine": described,
         "before": {**asdict(quiet), "warning": quiet.warning},
-        "pairs": [{name: asdict(figures) for name, figures in pair.items()} for pair in pairs],
-        **table.summary(_by_side(pairs)),
+        "pairs": [{name: asdict(figures) for name, figures in pair.items()} for pair in measured.pairs],
+        **table.summary(measured.by_side),
+        "control": None if measured.control is None else control_figures.summary(measured.control),
     }
-
-
-def _others(pairs: list[dict[str, Figures]]) -> float:
-    return max(figures.others_share for pair in pairs for figures in pair.values())
-
-
-def _by_side(pairs: list[dict[str, Figures]]) -> dict[str, list[Figures]]:
-    return {name: [pair[name] for pair in pairs] for name in pairs[0]}
 
 
 def _command(options: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import aio_pika
@@ -36,9 +36,9 @@ class Broker:
             declared = await channel.declare_queue(queue, passive=True)
             return declared.declaration_result.message_count or 0
 
-    async def forget(self, namespace: str) -> None:
+    async def forget(self, namespace: str, tiers: Sequence[Tier] = (Tier.parse(TIER),)) -> None:
         """Delete what a run left on the broker."""
-        await delete_namespace(self.url, namespace, [Tier.parse(TIER)])
+        await delete_namespace(self.url, namespace, tiers)
 
 
 @contextlib.asynccontextmanager

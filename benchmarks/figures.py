@@ -121,6 +121,10 @@ class Spread:
         median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
         return cls(median, ordered[0], ordered[-1])
 
+    def shown(self, form: str) -> str:
+        """`median (least-most)`, each number formatted alike."""
+        return f"{self.median:{form}} ({self.least:{form}}-{self.most:{form}})"
+
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float | None]:
     """Ours by theirs, pair by pair; None where theirs is nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import aio_pika
 
@@ -12,8 +12,8 @@ from benchmarks.load import Item
 from benchmarks.sides import DELAY, TIER, Side
 
 
-async def publish_steadily(broker: str, side: Side, items: Sequence[Item], rate: float) -> dict[str, float]:
-    """Publish to the side's wait exchange, evenly, and return once all is confirmed.
+async def publish_steadily(broker: str, side: Side, items: Iterable[Item], rate: float) -> dict[str, float]:
+    """Publish to the side's wait exchange, evenly, and return once all is confirmed. Each item is taken in its moment.
 
     The result holds the due moment of each id in Unix seconds: the clock just before its publish, plus the delay.
     """
@@ -36,8 +36,13 @@ async def publish_steadily(broker: str, side: Side, items: Sequence[Item], rate:
 
         began = time.monotonic()
         publishing = []
-        for number, item in enumerate(items):
-            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))  # this is the pace
-            publishing.append(asyncio.create_task(publish(item)))
-        await asyncio.gather(*publishing)
+        try:
+            for number, item in enumerate(items):
+                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))  # this is the pace
+                publishing.append(asyncio.create_task(publish(item)))
+            await asyncio.gather(*publishing)
+        finally:  # ended early, these would fail with the connection, each by itself
+            for task in publishing:
+                task.cancel()
+            await asyncio.gather(*publishing, return_exceptions=True)
     return due

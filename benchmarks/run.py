@@ -74,7 +74,7 @@ class Run:
     async def measure(self) -> Figures:
         """Everything, in order. Raises BenchmarkFailed when not every notification arrived exactly once."""
         self._directory.mkdir()
-        others = Others(self._ours())
+        others = Others(participants(self._broker, self._receiver))
         try:
             broker_before = self._broker_cpu()
             enqueue_per_s, enqueue_whole_per_s = await self._enqueue_backlog()
@@ -190,13 +190,14 @@ class Run:
     def _arrived(self) -> list[Arrival]:
         return self._receiver.arrivals[self._before :]
 
-    def _ours(self) -> list[int]:
-        """Processes that have a part in every run."""
-        receiver = [self._receiver.pid, *proc.children(self._receiver.pid)]
-        return receiver if self._broker.pid is None else [*receiver, self._broker.pid]
-
     def _per_notification(self, before: float | None, after: float | None) -> float | None:
         return None if before is None or after is None else (after - before) * 1000 / self._plan.count
 
     def _broker_cpu(self) -> float | None:
         return None if self._broker.pid is None else proc.cpu_seconds([self._broker.pid])
+
+
+def participants(broker: Broker, receiver: Receiver) -> list[int]:
+    """Processes that have a part in every run."""
+    receiving = [receiver.pid, *proc.children(receiver.pid)]
+    return receiving if broker.pid is None else [*receiving, broker.pid]

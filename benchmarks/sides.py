@@ -54,24 +54,26 @@ class Side(Protocol):
 
 @dataclass(frozen=True)
 class Notifier:
-    """The real thing, with its defaults but for the ladder."""
+    """The real thing, with its defaults but for the ladder. runtime: directory of its control socket."""
 
     broker: str
     namespace: str
     name: str = "notifier"
     has_master: bool = True
+    ladder: str = TIER
+    runtime: str = _RUNTIME.name
     secret: str = field(default_factory=lambda: Secret(secrets.token_bytes(32)).text, repr=False)
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """One tier; the receiver is on the loopback interface, which the guard refuses by itself."""
+        """The receiver is on the loopback interface, which the guard refuses by itself."""
         return {
             "NOTIFIER_AMQP_URL": self.broker,
             "NOTIFIER_NAMESPACE": self.namespace,
-            "NOTIFIER_LADDER": TIER,
+            "NOTIFIER_LADDER": self.ladder,
             "NOTIFIER_SIGNING_SECRET": self.secret,
             "NOTIFIER_EGRESS__ALLOW": "127.0.0.0/8",
-            "NOTIFIER_RUNTIME_DIR": _RUNTIME.name,
+            "NOTIFIER_RUNTIME_DIR": self.runtime,
         }
 
     def enqueue(self, file: Path) -> list[str]:

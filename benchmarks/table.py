@@ -53,12 +53,16 @@ def table(results: Results) -> str:
     head = ["", *(f"{side}: median (min-max)" for side in results)]
     if len(results) == 2:
         head.append(" / ".join(results) + ", pair by pair")
-    lines = [head, *(_cells(results, row) for row in ROWS)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return aligned([head, *(_cells(results, row) for row in ROWS)])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells below each other: titles to the left, all else to the right."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
             [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
+        ).rstrip()
         for line in lines
     )
 
@@ -67,15 +71,11 @@ def _cells(results: Results, row: Row) -> list[str]:
     cells = [row.title]
     for figures in results.values():
         values = _values(figures, row)
-        cells.append("-" if values is None else _spread(Spread.of(values), row.form))
+        cells.append("-" if values is None else Spread.of(values).shown(row.form))
     if len(results) == 2:
         found = _ratios(results, row)
         cells.append("-" if found is None else "  ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in found))
     return cells
-
-
-def _spread(spread: Spread, form: str) -> str:
-    return f"{spread.median:{form}} ({spread.least:{form}}-{spread.most:{form}})"
 
 
 def _values(figures: Sequence[Figures], row: Row) -> list[float] | None:

@@ -10,7 +10,7 @@ import typer
 from notifier import settings as configuration
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
-from notifier.errors import NoBroker
+from notifier.errors import AlreadyRunning, BadRuntimeDirectory, NoBroker
 from notifier.processes.service import run_service
 from notifier.settings import Settings
 
@@ -35,7 +35,10 @@ def run(
     settings = configuration.load()
     _need_broker(settings)
     _need_secret(settings)
-    code = run_service(settings, [Tier.parse(text) for text in tier] if tier else None)
+    try:
+        code = run_service(settings, [Tier.parse(text) for text in tier] if tier else None)
+    except (AlreadyRunning, BadRuntimeDirectory) as error:
+        raise type(error)(f"{error} (setting runtime_dir, NOTIFIER_RUNTIME_DIR)") from None
     if code:
         raise typer.Exit(code)
 

@@ -27,7 +27,7 @@ from notifier.delivery.inflight import InFlight, Work
 from notifier.delivery.tally import Tally
 from notifier.delivery.turns import Turns
 from notifier.domain import fact, wire
-from notifier.domain.decision import Decision, Held, NextTier, admit, decide, ladder_of
+from notifier.domain.decision import Decision, Held, HoldReason, NextTier, admit, decide, ladder_of
 from notifier.domain.ladder import Ladder
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification, fresh_id
@@ -188,23 +188,22 @@ class DeliveryRoom:
 
     async def _attempt(self, work: Work, notification: Notification) -> Attempt | Held:
         """Call back and decide. Between the last look at the merchant and the callback nothing else runs."""
-        while True:
-            merchant = self._lookup(notification.merchant)
-            held = admit(notification, merchant, needs_url=self._callback.needs_url)
-            if held is not None:
-                return held
-            started = self._clock()
-            work.call_started(started)
-            try:
-                outcome = await self._callback(notification, merchant or Merchant(notification.merchant))
-            except CallWithheld:  # blocked meanwhile, before anything was sent: the next look says so
-                continue
-            finally:
-                work.call_ended()
-            ladder = ladder_of(notification, merchant, self._default_ladder)
-            decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
-            self.tally.attempted(notification.lateness(started * 1000), acknowledged=outcome.acknowledged)
-            return Attempt(started, outcome, ladder, decision)
+        merchant = self._lookup(notification.merchant)
+        held = admit(notification, merchant, needs_url=self._callback.needs_url)
+        if held is not None:
+            return held
+        started = self._clock()
+        work.call_started(started)
+        try:
+            outcome = await self._callback(notification, merchant or Merchant(notification.merchant))
+        except CallWithheld as error:  # blocked while it was connecting
+            return admit(notification, self._lookup(notification.merchant)) or Held(HoldReason.BLOCKED, str(error))
+        finally:
+            work.call_ended()
+        ladder = ladder_of(notification, merchant, self._default_ladder)
+        decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
+        self.tally.attempted(notification.lateness(started * 1000), acknowledged=outcome.acknowledged)
+        return Attempt(started, outcome, ladder, decision)
 
     async def _settle(self, work: Work, notification: Notification, attempt: Attempt) -> None:
         now_ms, decision = self._now_ms(), attempt.decision

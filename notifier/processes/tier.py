@@ -119,7 +119,9 @@ class TierProcess:
         self._control.end()
         if self._careful_time is not None:
             self._careful_time.cancel()
+        self._room.shut()
         await self._consumer.stop_taking()
+        await self._room.give_back()
         finishing = asyncio.create_task(self._finish())
         hurry = asyncio.create_task(self._parent.quick.wait())
         await asyncio.wait(

@@ -15,8 +15,6 @@ from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, handled, operator_of, slot_of, until_slot
 from tests.acceptance.service import environment, notifier, running
 
-ROUNDS = 10
-
 
 def results(answer: dict[str, Any]) -> dict[str, str]:
     return {slot["slot"]: slot["result"] for slot in answer["slots"]}
@@ -87,8 +85,28 @@ async def test_a_pause_lets_what_runs_finish_and_gives_the_rest_back(broker: Any
         assert sorted(str(each.webhook_id) for each in received) == sorted(sent), "each once: none lost, none doubled"
 
 
-@pytest.mark.timeout(170)
-async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(broker: Any, namespace: str) -> None:
+async def test_a_drain_starts_nothing_that_still_waited_for_its_turn(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    async with (
+        Simulator({"/slow": Script.parse("slow:1")}) as merchant,
+        running(variables) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        await operator.ask("push", {"key": "set/tier:1s/concurrency", "value": 2})
+        await producer.send(["slow"], merchant.url, 6)
+        await merchant.wait_for(2)
+        assert await service.stop() == 0
+        assert len(merchant.received) == 2
+        assert [event["decision"] for event in service.events if event["event"] == "attempt"] == ["complete"] * 2
+    assert await in_queue(variables, "work.1s") == 4
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.long)])
+async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
+    broker: Any, namespace: str, rounds: int
+) -> None:
     """Judged by the receiver, under load, also while a slot restarts."""
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_LOG__LEVEL="warning")
     async with (
@@ -98,7 +116,7 @@ async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(broker:
         Producer(variables) as producer,
         producer.load(["m0", "m1", "m2"], merchant.url, 300),
     ):
-        for turn in range(ROUNDS):
+        for turn in range(rounds):
             before = await merchant.wait_for(len(merchant.received) + 100)
             seen = len([each for each in before if each.path == "/m0"])
             if turn % 2:
@@ -114,6 +132,28 @@ async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(broker:
             assert [each for each in after[until:] if each.path == "/m0"] == [], f"round {turn}"
             await operator.ask("clear", {"key": "block/m0"})
             await merchant.wait_for(lambda seen, until=until: any(each.path == "/m0" for each in seen[until:]))
+
+
+async def test_the_answer_to_a_block_waits_for_running_callbacks_but_not_for_long(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    scripts = {"/short": Script.parse("slow:0.5"), "/long": Script.parse("slow:4")}
+    async with (
+        Simulator(scripts) as merchant,
+        running(variables) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        short, long = await producer.send(["short", "long"], merchant.url, 2)
+        await merchant.wait_for(2)
+        answer = await operator.ask("push", {"key": "block/short", "value": {"blocked": True}, "critical": True})
+        assert results(answer) == {"tier:1s": "applied"}
+        over = await service.event("attempt", notification=short)
+        assert over["decision"] == "complete", "what runs finishes"
+        answer = await operator.ask("push", {"key": "block/long", "value": {"blocked": True}, "critical": True})
+        assert results(answer) == {"tier:1s": "applied"}
+        assert [each["event"] for each in service.events if each.get("notification") == long] == []
+        await service.event("block.running", merchant="long")
+        assert (await service.event("attempt", notification=long))["decision"] == "complete"
 
 
 async def test_what_is_blocked_is_held_with_its_payload(broker: Any, namespace: str) -> None:

@@ -70,6 +70,7 @@ async def test_overrides_outlive_a_killed_master_and_two_masters_never_share_a_d
         code, _, err = await notifier(variables, "run")
         assert code == 1
         assert f"another master (pid {service.process.pid}) is running in {variables['NOTIFIER_RUNTIME_DIR']}" in err
+        assert "NOTIFIER_RUNTIME_DIR" in err
         service.process.kill()
         await service.process.wait()
         code, _, err = await notifier(variables, "ctl", "status")

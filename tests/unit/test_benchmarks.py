@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from benchmarks import machine, table
+from benchmarks import control_figures, machine, table
+from benchmarks.control_figures import ControlFigures, rate_between, wrong_answer
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.figures import (
     CLOCK_GRAIN,
@@ -36,6 +38,15 @@ FIGURES = Figures(
     worker_pss_mb=38.0,
     master_pss_mb=24.0,
     broker_cpu_ms=None,
+    others_share=0.01,
+)
+
+CONTROL = ControlFigures(
+    push_ms=[float(number) for number in range(1, 201)],
+    ready_again_s=[0.5, 0.7, 1.6],
+    tier_pss_mb=[33.0, 35.0, 44.9],
+    master_pss_mb=[25.0, 40.0],
+    delivered_per_s=299.4,
     others_share=0.01,
 )
 
@@ -218,3 +229,80 @@ def test_a_busy_machine_is_warned_about(busy: float, load: float, warned: bool) 
 @pytest.mark.parametrize(("share", "warned"), [(0.0, False), (0.1, False), (0.11, True)])
 def test_others_that_worked_meanwhile_are_warned_about(share: float, warned: bool) -> None:
     assert (machine.disturbance(share) is not None) == warned
+
+
+def answered(*results: tuple[str, str], **rest: Any) -> dict[str, Any]:
+    return {"slots": [{"slot": slot, "result": result} for slot, result in results], "saved": True, **rest}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param(answered(("a", "applied"), ("b", "applied")), None, id="all right"),
+        pytest.param(answered(("b", "applied"), ("a", "applied")), None, id="order plays no part"),
+        pytest.param(answered(("a", "applied")), "b did not answer", id="one is missing"),
+        pytest.param(answered(), "a did not answer, b did not answer", id="nobody"),
+        pytest.param(answered(("a", "timeout"), ("b", "applied")), "a answered timeout", id="too late"),
+        pytest.param(answered(("a", "applied"), ("b", "gone")), "b answered gone", id="gone"),
+        pytest.param(
+            answered(("a", "applied"), ("b", "applied"), ("c", "applied")),
+            "c, which is not known, answered",
+            id="foreign",
+        ),
+        pytest.param(
+            {"slots": [{"slot": "a", "result": "applied"}, {"slot": "b", "result": "error", "error": "no"}]},
+            "b answered no, the master could not keep it",
+            id="with its sentence",
+        ),
+        pytest.param(
+            answered(("a", "applied"), ("b", "applied"), saved=False), "the master could not keep it", id="not kept"
+        ),
+    ],
+)
+def test_a_push_counts_only_if_every_slot_applied_it_and_it_is_kept(
+    answer: Mapping[str, Any], expected: str | None
+) -> None:
+    assert wrong_answer(["a", "b"], answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("moments", "expected"), [([], 0.0), ([9.9, 10.0, 10.5, 11.9, 12.0], 1.5), ([10.0], 0.5), ([12.0], 0.0)]
+)
+def test_a_rate_between_two_moments_counts_what_arrived_between_them(moments: Sequence[float], expected: float) -> None:
+    assert rate_between([Arrival(at, "a", 1) for at in moments], 10.0, 12.0) == expected
+
+
+def test_a_rate_between_needs_two_moments_in_their_order() -> None:
+    with pytest.raises(ValueError, match="two moments"):
+        rate_between([], 10.0, 10.0)
+
+
+def test_targets_stand_beside_the_control_lines_figures_and_what_missed_one_says_so() -> None:
+    shown = table.aligned(control_figures.rows(CONTROL))
+    rows = {line[:40].rstrip(): line[40:].split() for line in shown.splitlines()}
+    assert rows == {
+        "control line": ["median", "(min-max)", "target"],
+        "push ms, of 200; the median counts": ["100.5", "(1.0-200.0)", "under", "10", "missed"],
+        "push ms, p99": ["198.0", "-"],
+        "delivered/s meanwhile": ["299", "-"],
+        "kill -9 until ready, s, of 3": ["0.70", "(0.50-1.60)", "under", "1.5", "missed"],
+        "memory MB (PSS), idle tier process, of 3": ["35.0", "(33.0-44.9)", "under", "45", "met"],
+        "memory MB (PSS), idle master, of 2": ["32.5", "(25.0-40.0)", "under", "40", "missed"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("push_ms", "met"), [([9.9, 9.9, 500.0], True), ([1.0, 10.0, 10.0], False), ([0.1, 9.8, 10.0, 20.0], True)]
+)
+def test_pushes_are_judged_by_their_median(push_ms: Sequence[float], met: bool) -> None:
+    assert control_figures.summary(replace(CONTROL, push_ms=push_ms))["figures"]["push_ms"]["met"] is met
+
+
+def test_the_summary_of_the_control_line_holds_every_value_and_every_figure() -> None:
+    summary = control_figures.summary(CONTROL)
+    assert summary["values"]["ready_again_s"] == [0.5, 0.7, 1.6]
+    assert summary["figures"]["ready_again_s"] == {
+        "median": 0.7, "least": 0.5, "most": 1.6, "judged": 1.6, "target": 1.5, "met": False,
+    }  # fmt: skip
+    assert summary["figures"]["push_p99_ms"] == {"judged": 198.0, "target": None, "met": None}
+    assert list(summary["figures"]) == [line.name for line in control_figures.lines(CONTROL)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
@@ -82,6 +83,14 @@ class Master:
 
 
 _APPLIED: Result = {"result": "applied", "version": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_leftovers() -> None:
+    """What earlier tests left to be collected may close itself in the session's event loop (aio_pika's connections do),
+    and a command, which brings a loop of its own, leaves this thread without one.
+    """
+    gc.collect()
 
 
 @pytest.fixture
