@@ -19,6 +19,9 @@ from notifier.errors import MessageTooLarge
 
 WORK = Tier(0)
 ROOMY = ("absolute", "1GiB")
+#: RabbitMQ 3.10.8 writes the names of new quorum queues to disk within about a second. One that is younger when the
+#: broker is killed loses what it confirmed, and stays without a leader for ever.
+REMEMBERED = "dets:sync(ra_directory_reverse)."
 
 
 @pytest.fixture
