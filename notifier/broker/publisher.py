@@ -185,7 +185,7 @@ class Publisher:
                     logging.WARNING,
                     unconfirmed=len(self._unconfirmed),
                     oldest_s=round(time.monotonic() - oldest, 1),
-                    hint="the broker does not confirm: is it down, has it a memory or disk alarm, a queue without leader?",
+                    hint="the broker does not confirm: is it down, under a memory or disk alarm, without a leader?",
                 )
             elif told:
                 logs.event("publish.resumed")
