@@ -25,11 +25,14 @@ async def processes(operator: Operator) -> list[int]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("deaths", [20, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("deaths", "tiers"), [(20, 4), pytest.param(200, 10, marks=pytest.mark.long)])
 async def test_children_killed_at_random_under_load_lose_nothing_and_poison_nobody(
-    broker: Any, namespace: str, deaths: int
+    broker: Any, namespace: str, deaths: int, tiers: int
 ) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s,3s,4s", NOTIFIER_LOG__LEVEL="warning")
+    """Every tier has work from the start: who dies often waits longer and longer, and the others go on."""
+    names = [f"{seconds}s" for seconds in range(1, tiers + 1)]
+    ladders = [f"{name},{after}" for name, after in zip(names, [*names[1:], names[0]], strict=True)]
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER=",".join(names), NOTIFIER_LOG__LEVEL="warning")
     draw = random.Random(deaths)
     scripts = {"/fails-once": Script.parse("500,ok"), "/slow": Script.parse("slow:0.3")}
     async with (
@@ -38,7 +41,7 @@ async def test_children_killed_at_random_under_load_lose_nothing_and_poison_nobo
         operator_of(variables) as operator,
         Producer(variables) as producer,
     ):
-        async with producer.load(["quick", "fails-once", "slow"], merchant.url, 100):
+        async with producer.load(["quick", "fails-once", "slow"], merchant.url, 100, ladders):
             await merchant.wait_for(50)
             for _ in range(deaths):
                 while not (living := await processes(operator)):
@@ -52,8 +55,8 @@ async def test_children_killed_at_random_under_load_lose_nothing_and_poison_nobo
             return accepted <= {each.webhook_id for each in seen if each.answer in answered}
 
         await merchant.wait_for(all_acknowledged, timeout=120)
-        for slot in ("tier:1s", "tier:2s", "tier:3s", "tier:4s"):
-            await until_slot(operator, slot, timeout=60, state="ready")
+        for name in names:
+            await until_slot(operator, f"tier:{name}", timeout=60, state="ready")
     code, out, _ = await notifier(variables, "poison", "list", "--json")
     assert code == 0
     assert json.loads(out) == []
