@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,12 +77,14 @@ class Producer:
         return [each.id for each in sent]
 
     @contextlib.asynccontextmanager
-    async def load(self, merchants: Sequence[str], url: str, per_second: int) -> AsyncIterator[None]:
-        """A steady stream for the length of the block."""
+    async def load(
+        self, merchants: Sequence[str], url: str, per_second: int, ladders: Sequence[str | None] = (None,)
+    ) -> AsyncIterator[None]:
+        """A steady stream for the length of the block; each tenth of a second's climbs the next of the ladders."""
 
         async def stream() -> None:
-            while True:
-                await asyncio.gather(asyncio.sleep(0.1), self.send(merchants, url, max(1, per_second // 10)))
+            for ladder in itertools.cycle(ladders):
+                await asyncio.gather(asyncio.sleep(0.1), self.send(merchants, url, max(1, per_second // 10), ladder))
 
         streaming = asyncio.create_task(stream())
         try:

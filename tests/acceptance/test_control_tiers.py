@@ -15,6 +15,8 @@ from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, handled, operator_of, slot_of, until_slot
 from tests.acceptance.service import environment, notifier, running
 
+SLOTS = ("tier:1s", "tier:2s")
+
 
 def results(answer: dict[str, Any]) -> dict[str, str]:
     return {slot["slot"]: slot["result"] for slot in answer["slots"]}
@@ -119,15 +121,20 @@ async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
         for turn in range(rounds):
             before = await merchant.wait_for(len(merchant.received) + 100)
             seen = len([each for each in before if each.path == "/m0"])
-            if turn % 2:
-                victim = (await slot_of(operator, "tier:1s"))["pid"]
-                os.kill(victim, signal.SIGKILL)
+            name = SLOTS[turn // 2 % 2]
+            if turn % 4 == 1:
+                os.kill((await until_slot(operator, name, 60, state="ready"))["pid"], signal.SIGKILL)
+            elif turn % 4 == 3:
+                restart = asyncio.create_task(operator.ask("restart", {"to": name}, timeout=90))
+                await until_slot(operator, name, state="draining")
             answer = await operator.ask("push", {"key": "block/m0", "value": {"blocked": True}, "critical": True})
             assert set(results(answer).values()) <= {"applied", "gone"}
             assert turn % 2 or set(results(answer).values()) == {"applied"}
             until = await handled(merchant)
             assert len([each for each in merchant.received if each.path == "/m0"]) >= seen
-            await until_slot(operator, "tier:1s", state="ready")
+            if turn % 4 == 3:
+                assert [slot["result"] for slot in (await restart)["slots"]] == ["restarted"]
+            await until_slot(operator, "tier:1s", 60, state="ready")
             after = await merchant.wait_for(until + 150)
             assert [each for each in after[until:] if each.path == "/m0"] == [], f"round {turn}"
             await operator.ask("clear", {"key": "block/m0"})
