@@ -1,6 +1,6 @@
 # Every target does the set-up it needs; the second time that takes no time. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run broker test check bench clean
+.PHONY: help setup run broker test test-long check bench clean
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -8,7 +8,7 @@ READY := .venv/ready
 BOUND := $(shell setpriv --pdeathsig TERM true 2>/dev/null && echo setpriv --pdeathsig TERM)
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## virtual environment, dependencies and RabbitMQ (its service stays off)
 	@scripts/rabbitmq.sh
@@ -24,6 +24,9 @@ broker: setup ## a private RabbitMQ for your own experiments; prints the line to
 
 test: setup ## the whole suite; needs no more than this machine
 	$(BOUND) $(BIN)/python -m pytest
+
+test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (half an hour)
+	$(BOUND) $(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
 
 check: $(READY) ## linter, formatter and type checker
 	$(BIN)/ruff check .
