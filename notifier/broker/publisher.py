@@ -31,7 +31,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SILENCE = 5.0
 
 _NO_EXCHANGE = re.compile(r"no exchange '(?P<exchange>[^']*)'")
-_NO_ACCESS = re.compile(r"access to exchange '(?P<exchange>[^']*)'")
 _TOO_LARGE = re.compile(r"message size (?P<size>\d+)\D+(?P<most>\d+)")
 
 
@@ -83,8 +82,8 @@ class Publisher:
         """Return once the broker confirmed.
 
         Raises Unroutable when no queue is bound for it, PublishRefused when the broker refused it (a queue at a
-        length limit, a missing permission), MessageTooLarge when it takes nothing of that size; nothing is on the
-        broker then. The message needs a message_id of its own.
+        length limit), MessageTooLarge when it takes nothing of that size; nothing is on the broker then. The message
+        needs a message_id of its own.
         """
         if message.message_id is None:
             raise ValueError("a publish needs a message_id: returns are matched by it")
@@ -161,8 +160,6 @@ class Publisher:
         if (found := _NO_EXCHANGE.search(said)) and found["exchange"] == exchange:
             ours = {declared.name for declared in self._topology.exchanges}
             return None if exchange in ours else Unroutable(f"the broker has no exchange {exchange}")
-        if (found := _NO_ACCESS.search(said)) and found["exchange"] == exchange:
-            return PublishRefused(f"the broker refuses a publish: {said}")
         if (found := _TOO_LARGE.search(said)) and len(message.body) > int(found["most"]):
             return MessageTooLarge(
                 f"a message of {len(message.body):,} bytes: the broker takes at most {found['most']}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from urllib.parse import urlsplit
 
 import pytest
 from publishing import message, publishing
@@ -15,7 +16,7 @@ from notifier.broker.node import PrivateNode
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology, Way
 from notifier.domain.tier import Tier
-from notifier.errors import MessageTooLarge
+from notifier.errors import ConfigurationError, MessageTooLarge
 
 WORK = Tier(0)
 ROOMY = ("absolute", "1GiB")
@@ -120,3 +121,27 @@ async def test_a_message_that_the_broker_takes_at_no_size_of_it_is_told_once_to_
         assert arrived == {b"%d" % number for number in range(100)}
     finally:
         await own_node.ctl("eval", "application:unset_env(rabbit, max_message_size).")
+
+
+@pytest.mark.parametrize(
+    ("permissions", "said"),
+    [
+        (["^none$", ".*", ".*"], "ACCESS_REFUSED - access to exchange"),
+        (["^test", "^test", "^test"], "access to exchange 'amq.default'"),
+    ],
+    ids=["nothing may be declared", "the default exchange may not be written to"],
+)
+async def test_a_missing_permission_is_a_matter_of_configuration(
+    own_node: PrivateNode, topology: Topology, permissions: list[str], said: str
+) -> None:
+    weak = f"weak-{secrets.token_hex(4)}"
+    await own_node.ctl("add_user", weak, "hush")
+    await own_node.ctl("set_permissions", weak, *permissions)
+    address = urlsplit(own_node.url)
+    publisher = Publisher([f"amqp://{weak}:hush@{address.hostname}:{address.port}/"], topology)
+    with pytest.raises(ConfigurationError) as refused:
+        await publisher.start(10)
+    assert said in str(refused.value)
+    assert "must be allowed to configure, write and read what begins with the namespace" in str(refused.value)
+    assert "hush" not in str(refused.value)
+    await publisher.close()
