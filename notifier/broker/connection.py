@@ -307,8 +307,8 @@ def _refusal(url: str, error: BaseException) -> NotifierError | None:
         return ConfigurationError(f"RabbitMQ at {shown} refuses the user name or password in NOTIFIER_AMQP_URL")
     if isinstance(error, ChannelAccessRefused):
         return ConfigurationError(
-            f"RabbitMQ at {shown} refuses the user in NOTIFIER_AMQP_URL something, who must be allowed to configure, "
-            f"write and read what begins with the namespace, and to write to amq.default: {_said(error)}"
+            f"RabbitMQ at {shown} refuses: {_said(error)}. The user in NOTIFIER_AMQP_URL must be allowed to configure, "
+            "write and read what begins with the namespace, and to write to amq.default"
         )
     tls = error.__cause__
     if isinstance(tls, ssl.SSLError) and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError):
