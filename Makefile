@@ -22,8 +22,8 @@ run: setup ## see it work: a private RabbitMQ, three sample merchants, their lad
 broker: setup ## a private RabbitMQ for your own experiments; prints the line to export (Ctrl-C ends it)
 	@$(BOUND) $(BIN)/python -m notifier.broker
 
-test: setup ## the whole suite; needs no more than this machine
-	$(BOUND) $(BIN)/python -m pytest
+test: setup ## the whole suite, in two workers; needs no more than this machine
+	$(BOUND) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (half an hour)
 	$(BOUND) $(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)

@@ -30,7 +30,7 @@ GIVEN = "NOTIFIER_AMQP_URL"
 TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "15s", "30s"))
 
 _OFFERED = pytest.StashKey[bool]()
-_OF_PLUGIN = pytest.StashKey[set[str]]()
+_OF_PLUGIN = "mode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the broker cannot offer."""
     of_plugin = [item for item in items if item.get_closest_marker("plugin")]
-    config.stash[_OF_PLUGIN] = {item.nodeid for item in of_plugin}
+    for item in of_plugin:
+        item.user_properties.append((_OF_PLUGIN, "plugin"))  # travels with its report, from a worker too
     if not config.stash[_OFFERED]:
         config.hook.pytest_deselected(items=of_plugin)
         items[:] = [item for item in items if item not in of_plugin]
@@ -66,7 +67,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         report.nodeid
         for reports in terminalreporter.stats.values()
         for report in reports
-        if isinstance(report, pytest.TestReport) and report.nodeid in config.stash[_OF_PLUGIN] and report.when == "call"
+        if isinstance(report, pytest.TestReport) and (_OF_PLUGIN, "plugin") in map(tuple, report.user_properties)
     }
     if ran:
         terminalreporter.write_line(f"plugin mode: {len(ran)} tests ran")

@@ -1,4 +1,7 @@
-"""The one test that takes a minute of waiting runs beside the others: started first, looked at last."""
+"""The one test that takes a minute of waiting runs beside the others: started first, looked at last.
+
+With several workers (pytest-xdist) one of them begins with it instead, while the others do the rest.
+"""
 
 from __future__ import annotations
 
@@ -53,14 +56,16 @@ class LadderRun:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Its test last."""
-    items.sort(key=lambda item: item.name == _ITS_TEST)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Its test last; first for a worker."""
+    first = _is_worker(config)
+    items.sort(key=lambda item: (item.name == _ITS_TEST) != first)
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Started before the first test, if it is among the chosen ones."""
-    if not session.config.option.collectonly and any(item.name == _ITS_TEST for item in session.items):
+    wanted = any(item.name == _ITS_TEST for item in session.items) and not session.config.option.collectonly
+    if wanted and not _is_worker(session.config):
         session.config.stash[_LADDER_RUN] = LadderRun.started()
 
 
@@ -72,5 +77,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture
 def ladder_run(pytestconfig: pytest.Config) -> LadderRun:
-    """The run that was started before the first test."""
+    """The run that was started before the first test, or is started now."""
+    if _LADDER_RUN not in pytestconfig.stash:
+        pytestconfig.stash[_LADDER_RUN] = LadderRun.started()
     return pytestconfig.stash[_LADDER_RUN]
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")

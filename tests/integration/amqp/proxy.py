@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,11 +22,12 @@ class Proxy:
     """Forwards connections to the broker of `url`; connect to `Proxy.url` instead.
 
     upward: towards the broker. downward: towards the client. Both cleared is a half-open line: nothing arrives, and
-    nothing is closed.
+    nothing is closed. tls: clients speak TLS to it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         self._parts = urlsplit(url)
+        self._tls = tls
         self._lines: set[Line] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Condition()
@@ -42,10 +44,11 @@ class Proxy:
     def url(self) -> str:
         """Where clients connect."""
         user = self._parts.netloc.rpartition("@")[0]
-        return urlunsplit(self._parts._replace(netloc=f"{user}@127.0.0.1:{self._port}"))
+        scheme = "amqps" if self._tls else "amqp"
+        return urlunsplit(self._parts._replace(scheme=scheme, netloc=f"{user}@127.0.0.1:{self._port}"))
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -76,7 +79,8 @@ class Proxy:
         """Reset all connections, on both sides."""
         for line in self._lines:
             for writer in line.writers:
-                writer.transport.abort()
+                with contextlib.suppress(AttributeError):  # Python 3.11's TLS transports, once they are lost
+                    writer.transport.abort()
         self._lines.clear()
 
     def end_after_answers(self) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import itertools
 import re
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +18,8 @@ from proxy import Proxy
 
 from notifier.broker.connection import Link, open_once
 from notifier.errors import BrokerUnreachable, ConfigurationError
+
+CERTIFICATES = Path(__file__).parents[1] / "webhook" / "certificates"
 
 
 async def nothing(_: Channel) -> None:
@@ -120,6 +124,31 @@ async def test_the_default_virtual_host_may_be_spelled_out(broker) -> None:
 async def test_tls_to_a_plain_port_is_a_matter_of_configuration(broker) -> None:
     with pytest.raises(ConfigurationError, match="cannot be spoken to by TLS"):
         await open_once([broker.url.replace("amqp://", "amqps://")], "test", patience=10)
+
+
+@pytest.fixture
+def tls() -> ssl.SSLContext:
+    """A server's certificate that nobody trusts."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATES / "merchant.test.crt", CERTIFICATES / "merchant.test.key")
+    return context
+
+
+async def test_an_untrusted_certificate_is_a_matter_of_configuration(broker, tls: ssl.SSLContext) -> None:
+    async with Proxy(broker.url, tls) as proxy:
+        with pytest.raises(ConfigurationError, match=r"cannot be spoken to by TLS: .*CERTIFICATE_VERIFY_FAILED"):
+            await open_once([proxy.url], "test", patience=10)
+
+
+async def test_a_connection_by_tls_is_made_lost_and_made_again(broker, tls: ssl.SSLContext) -> None:
+    async with Proxy(broker.url, tls) as proxy:
+        link = await open_once([f"{proxy.url}?no_verify_ssl=1"], "test", patience=10)
+        first = await link.channel()
+        proxy.cut()
+        async with asyncio.timeout(5):
+            await asyncio.wait([first.closing])
+            assert not (await link.channel()).is_closed
+            await link.close()
 
 
 async def test_an_error_of_what_prepares_is_not_taken_for_a_lost_connection(broker) -> None:
