@@ -139,3 +139,19 @@ class BadRuntimeDirectory(ConfigurationError):
 
 class NoMaster(NotifierError):
     """No master listens in this runtime directory, or it may not be talked to."""
+
+
+class DatabaseUnavailable(NotifierError):
+    """The ledger's database cannot be reached or cannot write now; the message says which and why. Try again."""
+
+
+class DatabaseMismatch(ConfigurationError):
+    """The database was made by another version of notifier, or is not a ledger at all."""
+
+
+class NotFound(NotifierError):
+    """There is no such notification, merchant, replay or token."""
+
+
+class Conflict(NotifierError):
+    """What is asked for does not fit what there is now; the message says what to do instead."""

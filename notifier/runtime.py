@@ -48,6 +48,17 @@ def default(namespace: str, environment: Mapping[str, str], uid: int) -> Path:
     return Path(state) / "notifier/run" / namespace
 
 
+def default_state(namespace: str, environment: Mapping[str, str], uid: int) -> Path:
+    """Where a service keeps what must survive a reboot (the default database, the copy of the merchants).
+
+    root: /var/lib/notifier. Others: $XDG_STATE_HOME or ~/.local/state (XDG base directory specification, version 0.8).
+    """
+    if uid == 0:
+        return Path("/var/lib/notifier") / namespace
+    state = environment.get("XDG_STATE_HOME") or _home(environment, uid) / ".local/state"
+    return Path(state) / "notifier/state" / namespace
+
+
 def checked(value: object) -> str:
     """The setting as it is written, or ValueError: a relative path would mean another place in every directory."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:

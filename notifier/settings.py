@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,7 @@ from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
 
 #: These hold secrets: they are never shown.
-SECRET = ("amqp_url", "signing_secret")
+SECRET = ("amqp_url", "signing_secret", "database_url")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -106,6 +107,35 @@ def _modules(text: str) -> str:
     return text
 
 
+def _database_address(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    try:
+        parts = urlsplit(text)
+        good = (parts.scheme in ("postgresql", "postgres") and parts.port != 0) or (
+            parts.scheme == "sqlite" and text.startswith("sqlite:////")
+        )
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(  # without the address: it holds a password
+            "it must look like postgresql://user:password@host:5432/database, or sqlite:////var/lib/notifier/ledger.db "
+            "(four slashes: the path is absolute); in a password, write an @ as %40 and a slash as %2F"
+        )
+    return value
+
+
+def _token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not re.fullmatch(r"[!-~]{16,256}", text):
+        raise ValueError("a token has 16 to 256 characters without blanks; a fresh one: openssl rand -hex 24")
+    return value
+
+
+def _default_state_dir(others: Mapping[str, Any]) -> str:
+    namespace = others.get("namespace", runtime.NAMESPACE)
+    return str(runtime.default_state(namespace, os.environ, os.geteuid()))
+
+
 def _default_runtime_dir(others: Mapping[str, Any]) -> str:
     namespace = others.get("namespace", runtime.NAMESPACE)  # not there if it is wrong itself, and told about
     return str(runtime.default(namespace, os.environ, os.geteuid()))
@@ -133,6 +163,35 @@ class Egress(BaseModel):
     def networks(self) -> tuple[Network, ...]:
         """`allow`, parsed."""
         return tuple(ipaddress.ip_network(part) for part in _parts(self.allow))
+
+
+class Api(BaseModel):
+    """Where the HTTP API and the dashboard listen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; not loopback needs a token")
+    port: int = Field(default=8680, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        default=None, description="bearer token that may do everything; further ones: notifier tokens"
+    )
+    body_limit: int = Field(
+        default=16_777_216, ge=1024, le=1_073_741_824, description="bytes of a request that are accepted"
+    )
+
+    @field_serializer("token")
+    def _secret(self, value: SecretStr | None, how: SerializationInfo) -> str | None:
+        return None if value is None else value.get_secret_value() if how.context == _REVEALED else str(value)
+
+
+class Retention(BaseModel):
+    """How long the ledger keeps what is finished. What is not finished is never removed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    payloads: float = Field(default=30, gt=0, description="days; without its payload nothing can be sent again")
+    attempts: float = Field(default=90, gt=0, description="days that single attempts and events are kept")
+    notifications: float = Field(default=365, gt=0, description="days that anything is kept")
 
 
 class Log(BaseModel):
@@ -192,6 +251,22 @@ class Settings(BaseModel):
         default_factory=_default_runtime_dir,
         description="directory of the control socket and of what operators set; one per service, absolute",
     )
+    state_dir: Annotated[str, AfterValidator(runtime.checked)] = Field(
+        default_factory=_default_state_dir,
+        description="directory of the default database and of this machine's copy of the merchants; absolute",
+    )
+    database_url: Annotated[SecretStr, AfterValidator(_database_address)] | None = Field(
+        default=None, description="postgresql://… or sqlite:////…; default: ledger.db in the state directory"
+    )
+    release_rate: float = Field(
+        default=200, gt=0, le=10_000, description="notifications per second that are released or replayed at most"
+    )
+    machine: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        default_factory=lambda: re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "machine",
+        description="this machine's name among those of the namespace; one service per name",
+    )
+    api: Api = Field(default_factory=Api)
+    retention: Retention = Field(default_factory=Retention)
     egress: Egress = Field(default_factory=Egress)
     log: Log = Field(default_factory=Log)
 
@@ -215,6 +290,13 @@ class Settings(BaseModel):
     def extension_modules(self) -> tuple[str, ...]:
         """`extensions`, in their order."""
         return tuple(dict.fromkeys(_parts(self.extensions)))
+
+    @property
+    def database(self) -> str:
+        """The ledger's database, password included."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.state_dir}/ledger.db"
 
     @cached_property
     def named_ladders(self) -> Mapping[str, Ladder]:
@@ -260,6 +342,8 @@ class Settings(BaseModel):
             shown["signing_secret"] = ",".join("whsec_***" for _ in self.secrets)
         if self.amqp_url is not None:
             shown["amqp_url"] = ",".join(without_password(url) for url in self.amqp_urls)
+        if self.database_url is not None:
+            shown["database_url"] = without_password(self.database)
         return shown
 
 

@@ -63,9 +63,10 @@ def test_the_image_installs_what_the_constraints_pin() -> None:
     install = [line for line in instructions(DEPLOY / "Dockerfile", "RUN") if "pip install" in line]
     assert len(install) == 1
     assert "--constraint constraints.txt ." in install[0]
-    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().lower().replace("_", "-").split())
     for requirement in project()["dependencies"]:
-        name, least = requirement.split(">=")
+        named, least = requirement.split(">=")
+        name = named.partition("[")[0]  # extras are not pinned apart
         assert version(pinned[name]) >= version(least), f"{name} is pinned below what the project requires"
 
 
@@ -180,9 +181,16 @@ def test_the_example_settings_are_accepted_as_they_stand_and_change_nothing() ->
 def test_the_example_names_every_setting_with_its_default() -> None:
     example = tomllib.loads(uncommented((DEPLOY / "notifier.toml").read_text()))
     named = {name for name, value in example.items() if not isinstance(value, dict)}
-    named |= {f"{section}.{name}" for section in ("egress", "log") for name in example[section]}
-    assert named == set(known()) - set(SECRET)
-    examples = ("callback", "egress.allow", "ladders.patient", "runtime_dir")  # no default that one could write down
+    named |= {f"{section}.{name}" for section in ("api", "retention", "egress", "log") for name in example[section]}
+    assert named == set(known()) - set(SECRET) - {"api.token"}
+    examples = (
+        "callback",
+        "egress.allow",
+        "ladders.patient",
+        "runtime_dir",
+        "state_dir",
+        "machine",
+    )  # no default that one could write down
     defaults = Settings().masked()
     for name in named - set(examples):
         section, _, part = name.rpartition(".")

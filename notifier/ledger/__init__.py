@@ -1,0 +1,1 @@
+"""What happened to every notification: the service's database, and only here."""
