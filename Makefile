@@ -23,6 +23,7 @@ broker: setup ## a private RabbitMQ for your own experiments; prints the line to
 	@$(BOUND) $(BIN)/python -m notifier.broker
 
 test: setup ## the whole suite, in two workers; needs no more than this machine
+	@scripts/chromium.sh
 	$(BOUND) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (half an hour)
