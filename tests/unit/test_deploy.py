@@ -32,6 +32,7 @@ MARGIN = 5
 SECRETS_OF_COMPOSE = {
     "RABBITMQ_PASSWORD": "0123456789abcdef",
     "NOTIFIER_SIGNING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "NOTIFIER_API__TOKEN": "0123456789abcdef0123456789abcdef",
 }
 
 
@@ -104,12 +105,12 @@ def test_the_settings_file_is_mounted_where_the_service_looks_for_it() -> None:
     assert f"./{FILE}:{workplace}/{FILE}:ro" in compose()["services"]["notifier"]["volumes"]
 
 
-def test_what_operators_set_outlives_the_container() -> None:
-    (stated,) = (
-        line for line in instructions(DEPLOY / "Dockerfile", "ENV") if line.startswith("NOTIFIER_RUNTIME_DIR=")
-    )
+@pytest.mark.parametrize("variable", ["NOTIFIER_RUNTIME_DIR", "NOTIFIER_STATE_DIR"])
+def test_what_operators_set_and_what_the_ledger_holds_outlive_the_container(variable: str) -> None:
+    (stated,) = (line for line in instructions(DEPLOY / "Dockerfile", "ENV") if line.startswith(f"{variable}="))
     directory = stated.partition("=")[2]
-    assert runtime.directory({"NOTIFIER_RUNTIME_DIR": directory}) == Path(directory)
+    settings = load(environment={variable: directory}, file=DEPLOY / "notifier.toml")
+    assert directory in (settings.runtime_dir, settings.state_dir)
     named = [
         volume.split(":")[0] for volume in compose()["services"]["notifier"]["volumes"] if f":{directory}" in volume
     ]
@@ -121,9 +122,13 @@ def test_what_operators_set_outlives_the_container() -> None:
 
 def test_root_finds_the_unit_without_further_ado() -> None:
     service = unit()["Service"]
-    stated = service["Environment"].removeprefix("NOTIFIER_RUNTIME_DIR=").replace("%t", "/run")
-    assert Path(stated) == runtime.default(Settings().namespace, {}, 0)
-    assert Path(stated).parent == Path("/run", service["RuntimeDirectory"])
+    stated = dict(part.split("=") for part in service["Environment"].split())
+    runs = Path(stated["NOTIFIER_RUNTIME_DIR"].replace("%t", "/run"))
+    keeps = Path(stated["NOTIFIER_STATE_DIR"].replace("%S", "/var/lib"))
+    assert runs == runtime.default(Settings().namespace, {}, 0)
+    assert keeps == runtime.default_state(Settings().namespace, {}, 0)
+    assert runs.parent == Path("/run", service["RuntimeDirectory"])
+    assert keeps.parent == Path("/var/lib", service["StateDirectory"])
     assert service["RuntimeDirectoryPreserve"] == "yes"
     assert service["RuntimeDirectoryMode"] == "0700"
 
