@@ -296,8 +296,12 @@ class Fleet:
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, said: Mapping[str, Any]) -> None:
+        answer = {"kind": "answer", "to": said["instance"], "id": said["id"]}
         result = await self._do(said)
-        await self._say({"kind": "answer", "to": said["instance"], "id": said["id"], "result": result})
+        try:
+            await self._say({**answer, "result": result})
+        except ValueError as error:  # too long, for example: thousands of overrides
+            await self._say({**answer, "result": {"error": f"its answer cannot be sent: {error}"}})
 
     async def _do(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """What was asked, as {"live", "of"} or {"answer"}; {"error"} with a sentence if it cannot be."""

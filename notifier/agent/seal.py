@@ -42,9 +42,8 @@ class Seal:
 
     def seal(self, said: Mapping[str, Any], now: float) -> bytes:
         """The message. now: Unix seconds. Raises ValueError for what is no JSON or too long."""
-        text = json.dumps(
-            {**said, "at": round(now * 1000), "nonce": randomness.token_hex(16)}, allow_nan=False, ensure_ascii=False
-        ).encode()
+        fresh = {"at": round(now * 1000), "nonce": randomness.token_hex(16)}
+        text = json.dumps({**said, **fresh}, allow_nan=False).encode()
         macs = ",".join(hmac.new(key, text, _DIGEST).hexdigest() for key in self._keys)
         sealed = macs.encode() + b"\n" + text
         if len(sealed) > LONGEST:
@@ -61,7 +60,7 @@ class Seal:
         self._check(head, text)
         match _read(text):
             case {"at": int(at), "nonce": str(nonce), **said}:
-                self._check_fresh(nonce, at / 1000, now)
+                self._check_fresh(nonce, at, now)
                 return {str(key): value for key, value in said.items()}
             case _:
                 raise Unbelieved("garbage")
@@ -72,8 +71,8 @@ class Seal:
         if not any(hmac.compare_digest(have, want) for have in offered for want in expected):
             raise Unbelieved("forged")
 
-    def _check_fresh(self, nonce: str, at: float, now: float) -> None:
-        if abs(now - at) > FRESH:
+    def _check_fresh(self, nonce: str, at: int, now: float) -> None:
+        if abs(round(now * 1000) - at) > FRESH * 1000:
             raise Unbelieved("stale")
         while self._seen and next(iter(self._seen.values())) < now - 2 * FRESH:  # what is older would be stale
             self._seen.popitem(last=False)
