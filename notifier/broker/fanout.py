@@ -28,7 +28,7 @@ class Fanout:
     """Kept until closed, across connections.
 
     on_message: called in the event loop with each message, our own included; must not block and must not raise.
-    on_connected: called for every new connection, just before it can be spoken on.
+    on_connected: called for every new connection, just before it can be spoken on. queue: the newest one's name.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Fanout:
         self._exchange = exchange
         self._on_message = on_message
         self._on_connected = on_connected
+        self.queue: str | None = None
         self._link = Link(urls, name, self._prepare, confirms=True)
 
     async def start(self, patience: float | None = None, waiting: Waiting | None = None) -> None:
@@ -87,7 +88,7 @@ class Fanout:
         """The queue's name begins with the namespace, as the names of all objects do that the user of the broker may
         be limited to; it is new for each connection, since the broker may still be keeping the last one's.
         """
-        queue = f"{self._exchange}.{uuid.uuid4().hex}"
+        queue = self.queue = f"{self._exchange}.{uuid.uuid4().hex}"
 
         def deliver(delivered: DeliveredMessage) -> None:
             self._on_message(delivered.body)
