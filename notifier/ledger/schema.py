@@ -133,6 +133,7 @@ registry_version = Table(
     "registry_version",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("origin", String(64), nullable=False),  # which registry this is: copies of another one are made anew
     Column("version", BigInteger, nullable=False),
 )
 
