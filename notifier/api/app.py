@@ -1,0 +1,37 @@
+"""The application: the routes, and what surrounds each of them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from notifier import __version__
+from notifier.api import health, pages, problems, session, tiers
+from notifier.api.gate import Gate
+from notifier.api.identity import Identities
+from notifier.api.openapi import DESCRIPTION, describe
+from notifier.api.parts import Parts
+
+#: In the order in which the document lists them.
+ROUTERS = (tiers.router, health.router, session.router)
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """Everything behind one address: JSON below /v1, the pages, health and metrics. Serves nothing by itself."""
+    app = FastAPI(
+        title="notifier",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # both load their scripts from a foreign address
+        redoc_url=None,
+        redirect_slashes=False,  # a redirected POST loses its body in many clients
+    )
+    app.state.parts = parts
+    app.state.identities = Identities(parts.settings, parts.door, parts.clock)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    pages.mount(app, parts)
+    describe(app)
+    app.add_middleware(Gate, parts=parts, identities=app.state.identities)
+    return app

@@ -1,0 +1,73 @@
+"""The ledger's database as this process has it: opened in the background and tried again, since notifications are
+accepted without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from notifier import logs
+from notifier.errors import DatabaseUnavailable, NotifierError
+from notifier.ledger.database import Database
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+#: Seconds that the process waits at its start for a database that is there, as a rule.
+PROMPT = 2.0
+
+
+class LedgerDoor:
+    """Keeps trying until the database is open; what goes wrong with it later is told by whoever uses it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._database: Database | None = None
+        self._why = "the ledger's database is not open yet"
+        self._opened = asyncio.Event()
+        self._opening: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to open it; returns when it is open, or after `PROMPT` seconds all the same."""
+        self._opening = asyncio.create_task(self._open(), name="ledger door")
+        waiting = asyncio.create_task(self._opened.wait())
+        await asyncio.wait([waiting, self._opening], timeout=PROMPT, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    @property
+    def database(self) -> Database:
+        """Raises DatabaseUnavailable with the reason while it is not open."""
+        if self._database is None:
+            raise DatabaseUnavailable(self._why)
+        return self._database
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened; it may be away again since."""
+        return self._database is not None
+
+    async def close(self) -> None:
+        """Twice is fine."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+            self._opening = None
+        if self._database is not None:
+            database, self._database = self._database, None
+            self._why = "this process ends"
+            await database.close()
+
+    async def _open(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                self._database = await Database.open(self._url)
+            except NotifierError as error:  # also one that the agent has not brought up to date yet
+                if str(error) != self._why:
+                    logs.event("database.unavailable", logging.WARNING, why=str(error))
+                self._why = str(error)
+            else:
+                self._opened.set()
+                return
+            await asyncio.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, _LONGEST_PAUSE)
