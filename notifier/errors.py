@@ -6,6 +6,8 @@ Exit codes (DESIGN §8): 1 failed, 2 usage, 78 configuration (EX_CONFIG of sysex
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class NotifierError(Exception):
     """Base of all errors that are told to the user as one sentence, without a traceback."""
@@ -33,6 +35,14 @@ class InvalidLadder(InvalidInput):
 
 class InvalidNotification(InvalidInput):
     """A field of a notification is not acceptable (id, merchant, url, payload, step …)."""
+
+
+class InvalidMerchant(InvalidInput):
+    """Fields of a merchant are not acceptable. problems: for each field a sentence that says what is wrong."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        super().__init__("; ".join(f"{name}: {said}" for name, said in self.problems.items()))
 
 
 class InvalidSecret(InvalidInput):
@@ -147,6 +157,10 @@ class DatabaseUnavailable(NotifierError):
 
 class DatabaseMismatch(ConfigurationError):
     """The database was made by another version of notifier, or is not a ledger at all."""
+
+
+class RegistryUnreadable(NotifierError):
+    """This machine's copy of the merchants cannot be read now, is not there yet, or is older than it has to be."""
 
 
 class NotFound(NotifierError):

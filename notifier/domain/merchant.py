@@ -9,6 +9,9 @@ from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import Ladder
 from notifier.domain.signature import Secret
 
+#: What a value is shown as that nobody may see.
+MASKED = "***"
+
 
 class Standing(StrEnum):
     """Whether a merchant may be called."""
@@ -20,7 +23,13 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Merchant:
-    """url: the registered endpoint, used where a notification names none. secrets: active ones, newest first."""
+    """One merchant at one moment; what the registry keeps of it over time is a `Registration`.
+
+    url: the registered endpoint, used where a notification names none. secrets: those that sign now, newest first.
+    headers: sent beside ours, in this order; their values may be credentials, so they are never shown. concurrency:
+    callbacks at once, None for no bound of its own. rate: callbacks a second, likewise. why, since, until: of the
+    standing; Unix milliseconds. version: of the registry when the merchant last changed; 0 for one that is in none.
+    """
 
     id: str
     url: str | None = None
@@ -29,3 +38,14 @@ class Merchant:
     ladder: Ladder | None = None
     standing: Standing = Standing.ENABLED
     why: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    concurrency: int | None = None
+    rate: float | None = None
+    since: int | None = None
+    until: int | None = None
+    version: int = 0
+
+    def __repr__(self) -> str:
+        """Without the values of the headers, which may be credentials."""
+        names = ", ".join(name for name, _ in self.headers)
+        return f"Merchant({self.id!r}, {self.standing}, url={self.url!r}, headers=[{names}], version={self.version})"

@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from secrets import token_bytes
 
 from notifier.errors import InvalidSecret, InvalidSignature
 
@@ -39,6 +40,11 @@ class Secret:
         if not 24 <= len(key) <= 64:
             raise InvalidSecret(f"a signing secret holds 24 to 64 bytes; this one holds {len(key)}")
         return cls(key)
+
+    @classmethod
+    def fresh(cls) -> Secret:
+        """A new random one of 32 bytes."""
+        return cls(token_bytes(32))
 
     @property
     def text(self) -> str:

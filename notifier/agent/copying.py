@@ -1,0 +1,181 @@
+"""Bringing this machine's copy of the registry up to date with the database: by version, or compared as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from notifier import logs
+from notifier.domain.merchant import Standing
+from notifier.errors import DatabaseUnavailable
+from notifier.ledger import merchants
+from notifier.ledger.database import Database
+from notifier.ledger.merchants import Cancellation, Row
+from notifier.registry.replica import Cancelled, Kept, ReplicaWriter, Stand
+
+#: Rows in one page of a comparison, and of what changed.
+PAGE = 1000
+
+T = TypeVar("T")
+
+
+class Copy:
+    """The replica and how it stands to the database. clock: Unix seconds. Its methods one after the other, please.
+
+    Disk and database each fail in their own way: sqlite3.Error for the replica, DatabaseUnavailable for the database.
+    """
+
+    def __init__(self, database: Database, replica: ReplicaWriter, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._replica = replica
+        self._clock = clock
+        self._stand: Stand | None = None
+        self._stale_since: int | None = None
+        #: A change of our own that the copy has without all that came before it.
+        self._ahead = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a whole copy."""
+        return self._stand is not None
+
+    @property
+    def version(self) -> int:
+        """How far it is; 0 while it is not complete."""
+        return 0 if self._stand is None else self._stand.version
+
+    @property
+    def version_reached(self) -> bool:
+        """Whether all changes of our own are in it with all before them."""
+        return self.version >= self._ahead
+
+    @property
+    def repairs(self) -> int:
+        """How often a comparison found what no version told."""
+        return 0 if self._stand is None else self._stand.repairs
+
+    @property
+    def stale_since(self) -> int | None:
+        """Unix ms at which it was last known to be equal, while the database does not answer."""
+        return self._stale_since
+
+    async def open(self) -> None:
+        """Raises RegistryUnreadable."""
+        await _in_thread(self._replica.open)
+        self._stand = await _in_thread(self._replica.stand)
+
+    async def close(self) -> None:
+        """Twice is fine."""
+        await _in_thread(self._replica.close)
+
+    async def renew(self) -> None:
+        """Begin an empty one. Raises RegistryUnreadable."""
+        await _in_thread(self._replica.renew)
+        self._stand = None
+
+    def missed(self) -> bool:
+        """The database did not answer; True if it is the first time since it did."""
+        first = self._stale_since is None
+        if first:
+            self._stale_since = self._stand.confirmed_at if self._stand else self._now_ms()
+        return first
+
+    async def take(self, rows: Sequence[Row], cancelled: Sequence[Cancellation], version: int) -> None:
+        """A change of our own was committed as this version. The database may be gone by now; the change is in."""
+        kept, given_up = [_kept(row) for row in rows], [_cancelled(each) for each in cancelled]
+        self._ahead = version
+        if self._stand is not None and self._stand.version == version - 1:
+            stand = self._reached(version)
+            await _in_thread(self._replica.apply, kept, given_up, stand)
+            self._stand = stand
+            return
+        await _in_thread(self._replica.keep, kept, given_up)
+        try:
+            await self.catch_up()  # other machines changed something meanwhile
+        except DatabaseUnavailable as error:
+            logs.event("registry.behind", logging.WARNING, version=self.version, wanted=version, why=str(error))
+
+    async def catch_up(self) -> bool:
+        """Take over what changed since the copy's version. Returns whether a merchant is off that was changed."""
+        origin, version = await merchants.stand(self._database)
+        if self._stand is None or self._stand.origin != origin or self._stand.version > version:
+            return await self.compare()
+        off = False
+        while self._stand.version < version:
+            changes = await merchants.changed_since(self._database, self._stand.version, PAGE)
+            stand = self._reached(changes.reached)
+            kept = [_kept(row) for row in changes.merchants]
+            given_up = [_cancelled(each) for each in changes.cancellations]
+            await _in_thread(self._replica.apply, kept, given_up, stand)
+            off = off or any(_off(row) for row in changes.merchants)
+            self._stand = stand
+            version = version if changes.more else self._stand.version
+        await self._confirm()
+        return off
+
+    async def compare(self) -> bool:
+        """Make the whole copy equal. Returns whether a merchant is off that was not equal."""
+        origin, version = await merchants.stand(self._database)
+        cancelled = await merchants.all_cancellations(self._database, self._now_ms())
+        before, off, after = self._stand, False, ""
+        with self._replica.compared() as comparison:
+            while page := await merchants.whole(self._database, after, PAGE):
+                unequal = set(await _in_thread(comparison.merchants, [_kept(row) for row in page]))
+                off = off or any(row.id in unequal and _off(row) for row in page)
+                after = page[-1].id
+            await _in_thread(comparison.merchants, [])
+            await _in_thread(comparison.cancellations, [_cancelled(each) for each in cancelled])
+            repaired = bool(before is not None and comparison.changed)
+            stand = Stand(origin, version, self._now_ms(), self.repairs + repaired)
+            await _in_thread(comparison.stand, stand)
+        if before is not None and repaired and (before.origin, before.version) == (origin, version):
+            _tell_repaired(comparison.changed)
+        self._stand, self._stale_since = stand, None
+        return off
+
+    async def _confirm(self) -> None:
+        now_ms = self._now_ms()
+        await _in_thread(self._replica.confirm, now_ms)
+        assert self._stand is not None
+        self._stand, self._stale_since = self._reached(self._stand.version), None
+
+    def _reached(self, version: int) -> Stand:
+        assert self._stand is not None
+        return Stand(self._stand.origin, version, self._now_ms(), self._stand.repairs)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
+    """Disk work beside the event loop. Cancelled, it is finished all the same: nobody else touches the file before."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        if not running.done():
+            await asyncio.wait([running])
+
+
+def _tell_repaired(changed: Sequence[str]) -> None:
+    logs.event(
+        "registry.repaired",
+        logging.WARNING,
+        merchants=len(changed),
+        hint="this machine's copy was not what the database has, although their versions were the same",
+    )
+
+
+def _kept(row: Row) -> Kept:
+    return Kept(row.id, row.version, row.body, row.changed_at)
+
+
+def _cancelled(each: Cancellation) -> Cancelled:
+    return Cancelled(each.notification, each.version, each.run, each.why, each.until)
+
+
+def _off(row: Row) -> bool:
+    """Whether it is not to be called, or its url is gone with it."""
+    return row.body is None or row.standing != Standing.ENABLED
