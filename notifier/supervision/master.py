@@ -272,7 +272,9 @@ class Master:
         return Wish.DRAIN if slot.program.rank <= unfinished else Wish.STAY
 
     def _tend_state(self) -> None:
-        """End what ends by itself, and forget the gravestones that nobody needs."""
+        """End what ends by itself, keep what could not be kept yet, and forget the gravestones that nobody needs."""
+        if not self._kept.saved:
+            self._run_errand(self._kept.save())
         for entry in self.desired.expire(time.time()):
             self._tell("state.ended", key=entry.key, who=entry.who, why=entry.why, version=self.desired.version)
             self._run_errand(self._kept.save())
@@ -315,12 +317,16 @@ class Master:
         return False
 
     async def _next_round(self) -> None:
-        """Wait until something happened, or the next deadline of a slot or of the desired state."""
-        moments = [slot.due for slot in self._slots if slot.due is not None]
+        """Wait until something happened, or the next deadline of a slot or of the desired state.
+
+        At most `WATCH` seconds: a longer time between two rounds means that this process stood still.
+        """
+        now = asyncio.get_running_loop().time()
+        moments = [now + WATCH, *(slot.due for slot in self._slots if slot.due is not None)]
         if (end := self.desired.next_end) is not None:
-            moments.append(asyncio.get_running_loop().time() + max(end - time.time(), 0))
+            moments.append(now + max(end - time.time(), 0))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(min(moments, default=None)):
+            async with asyncio.timeout_at(min(moments)):
                 await self._woken.wait()
 
     def _tell(self, name: str, /, level: int = logging.INFO, **fields: Any) -> None:

@@ -124,6 +124,8 @@ class Kept:
             return False
         finally:
             self._writing = None
+        if not self.saved:
+            self._tell("state.saved", logging.INFO, file=str(path))
         self._version, self.saved = version, True
         return True
 

@@ -46,6 +46,16 @@ async def until_slot(operator: Operator, name: str, timeout: float = 30, **wante
             await asyncio.sleep(0.05)
 
 
+async def until_restarting(operator: Operator, name: str, epoch: int, timeout: float = 30) -> None:
+    """Wait until the process of this epoch drains, or is over already: with nothing in hand a drain is a blink."""
+    async with asyncio.timeout(timeout):
+        while True:
+            slot = await slot_of(operator, name)
+            if slot["epoch"] != epoch or slot["state"] != "ready":
+                return
+            await asyncio.sleep(0.01)
+
+
 class Producer:
     """Hands in notifications, confirmed, and remembers their ids."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
-from tests.acceptance.control import Producer, handled, operator_of, slot_of, until_slot
+from tests.acceptance.control import Producer, handled, operator_of, slot_of, until_restarting, until_slot
 from tests.acceptance.service import environment, notifier, running
 
 SLOTS = ("tier:1s", "tier:2s")
@@ -125,8 +125,9 @@ async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
             if turn % 4 == 1:
                 os.kill((await until_slot(operator, name, 60, state="ready"))["pid"], signal.SIGKILL)
             elif turn % 4 == 3:
+                epoch = (await until_slot(operator, name, 60, state="ready"))["epoch"]
                 restart = asyncio.create_task(operator.ask("restart", {"to": name}, timeout=90))
-                await until_slot(operator, name, state="draining")
+                await until_restarting(operator, name, epoch)
             answer = await operator.ask("push", {"key": "block/m0", "value": {"blocked": True}, "critical": True})
             assert set(results(answer).values()) <= {"applied", "gone"}
             assert turn % 2 or set(results(answer).values()) == {"applied"}

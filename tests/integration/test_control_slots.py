@@ -9,7 +9,7 @@ import signal
 import pytest
 from toys.stage import NEVER, PATIENCE, Stage, alive
 
-from notifier.supervision import restart
+from notifier.supervision import master, restart
 from notifier.supervision.departure import Limits
 from notifier.supervision.slot import State
 
@@ -80,6 +80,15 @@ async def test_children_are_not_blamed_for_a_time_in_which_the_master_itself_sto
         child.vitals.forgive(-100)
         assert (await stage.event("master.away"))["seconds"] >= 100
         assert stage.told("child.hung") == []
+
+
+async def test_a_master_whose_children_are_all_in_backoff_was_not_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(master, "AWAY", 0.2)
+    monkeypatch.setattr(restart, "FIRST_DELAY", 2.0)
+    async with Stage("exits 3") as stage:
+        await stage.event("child.backoff")
+        await stage.event("child.restarted", slot="toy:0", epoch=3)
+        assert stage.told("master.away") == []
 
 
 # --- the budget of restarts

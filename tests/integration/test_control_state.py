@@ -214,7 +214,9 @@ async def test_a_state_that_cannot_be_kept_is_in_force_all_the_same_and_the_answ
         assert (answer["saved"], stage.results(answer)) == (False, ["applied"])
         assert stage.master.status()["saved"] is False
         (tmp_path / "state.json.new").rmdir()
-        assert (await stage.master.push("a", 2, who="tester"))["saved"] is True
+        await stage.event("state.saved")
+        assert stage.master.status()["saved"] is True
+        assert json.loads((tmp_path / "state.json").read_bytes())["entries"][0]["key"] == "a"
 
 
 # --- drift
