@@ -16,6 +16,8 @@ from notifier.cli.ctl_events import print_line
 from notifier.cli.ctl_targets import covers
 from notifier.cli.table import table_lines
 
+#: Keys that the service sets for its own processes: nothing that an operator set or could take back.
+OWN_KEYS = frozenset({"registry"})
 #: Overrides that are shown; a service may have blocked thousands of merchants.
 SHOWN = 30
 _SLOTS = [
@@ -30,8 +32,8 @@ def print_page(status: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], 
     for trouble in ctl_trouble.of_service(status, now):
         print_line(f"! {trouble.sentence}", "red" if trouble.bad else "yellow")
     typer.echo("\n" + "\n".join(slot_lines(status["slots"], entries, now)))
-    if entries:
-        typer.echo("\n" + "\n".join(entry_lines(entries, now)))
+    if by_operators := [entry for entry in entries if entry["key"] not in OWN_KEYS]:
+        typer.echo("\n" + "\n".join(entry_lines(by_operators, now)))
 
 
 def headline(status: Mapping[str, Any], now: datetime) -> str:

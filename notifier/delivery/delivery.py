@@ -27,15 +27,17 @@ from notifier.delivery.inflight import InFlight, Work
 from notifier.delivery.tally import Tally
 from notifier.delivery.turns import Turns
 from notifier.domain import fact, wire
-from notifier.domain.decision import Decision, Held, HoldReason, NextTier, admit, decide, ladder_of
+from notifier.domain.decision import Decision, Held, HoldReason, NextTier, Stopped, admit, decide, ladder_of
 from notifier.domain.ladder import Ladder
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification, fresh_id
 from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
 from notifier.domain.wire import Message
-from notifier.errors import CallWithheld, UnreadableMessage
+from notifier.errors import CallWithheld, RegistryUnreadable, UnreadableMessage
 
+#: Seconds between two looks at a registry that cannot be read.
+_LOOK_AGAIN = 1.0
 #: The last millisecond of the year 9999, where datetime ends.
 _LAST_MOMENT = 253_402_300_799_999
 
@@ -53,8 +55,9 @@ class Attempt:
 class DeliveryRoom:
     """Works on the deliveries of one tier, each in a coroutine of its own.
 
-    lookup: the merchant as it is known now, or None; asked in the moment before each callback. most_payload: bytes.
-    clock: Unix seconds. unforeseen: hears of what should not have been raised.
+    lookup: the merchant as it is known now, or None; asked in the moment before each callback. cancelled: why a run of
+    a notification, by its id, was given up, or None; asked likewise. Both may raise RegistryUnreadable. most_payload:
+    bytes. clock: Unix seconds. unforeseen: hears of what should not have been raised.
 
     turns: bounds the callbacks at once. tally: what came of them.
     """
@@ -71,6 +74,7 @@ class DeliveryRoom:
         lookup: Callable[[str], Merchant | None],
         *,
         most_payload: int,
+        cancelled: Callable[[str, int], str | None] | None = None,
         clock: Callable[[], float] = time.time,
         unforeseen: Callable[[BaseException], None] | None = None,
     ) -> None:
@@ -84,6 +88,7 @@ class DeliveryRoom:
         self._recorder = recorder
         self._callback = callback
         self._lookup = lookup
+        self._cancelled = cancelled or _never_cancelled
         self._most_payload = most_payload
         self._clock = clock
         self._unforeseen = unforeseen
@@ -168,8 +173,8 @@ class DeliveryRoom:
             attempt = await self._attempt(work, notification)
         finally:
             self.turns.over()
-        if isinstance(attempt, Held):
-            await self._settle_held(work, notification, attempt)
+        if not isinstance(attempt, Attempt):
+            await self._settle_unattempted(work, notification, attempt)
             return
         self._tell(notification, attempt)
         await self._settle(work, notification, attempt)
@@ -186,24 +191,37 @@ class DeliveryRoom:
             await self._settle_poison(work, str(error))
         return work.notification
 
-    async def _attempt(self, work: Work, notification: Notification) -> Attempt | Held:
+    async def _attempt(self, work: Work, notification: Notification) -> Attempt | Held | Stopped:
         """Call back and decide. Between the last look at the merchant and the callback nothing else runs."""
-        merchant = self._lookup(notification.merchant)
-        held = admit(notification, merchant, needs_url=self._callback.needs_url)
-        if held is not None:
-            return held
+        merchant, refused = await self._looked(notification)
+        if refused is not None:
+            return refused
         started = self._clock()
         work.call_started(started)
         try:
             outcome = await self._callback(notification, merchant or Merchant(notification.merchant))
         except CallWithheld as error:  # blocked while it was connecting
-            return admit(notification, self._lookup(notification.merchant)) or Held(HoldReason.BLOCKED, str(error))
+            return (await self._looked(notification))[1] or Held(HoldReason.BLOCKED, str(error))
         finally:
             work.call_ended()
         ladder = ladder_of(notification, merchant, self._default_ladder)
         decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
         self.tally.attempted(notification.lateness(started * 1000), acknowledged=outcome.acknowledged)
         return Attempt(started, outcome, ladder, decision)
+
+    async def _looked(self, notification: Notification) -> tuple[Merchant | None, Held | Stopped | None]:
+        """The merchant at this moment, and why it is not to be called. A registry that cannot be read is asked again:
+        nobody is called without it, and it is no fault of the message.
+        """
+        while True:
+            try:
+                merchant = self._lookup(notification.merchant)
+                cancelled = self._cancelled(notification.id, notification.run)
+            except RegistryUnreadable as error:
+                logs.event("registry.unreadable", logging.ERROR, notification=notification.id, why=str(error))
+                await asyncio.sleep(_LOOK_AGAIN)
+            else:
+                return merchant, admit(notification, merchant, needs_url=self._callback.needs_url, cancelled=cancelled)
 
     async def _settle(self, work: Work, notification: Notification, attempt: Attempt) -> None:
         now_ms, decision = self._now_ms(), attempt.decision
@@ -223,18 +241,19 @@ class DeliveryRoom:
             await self._publisher.insist_by(self._topology.way(decision.tier), message)
         await self._acknowledge(work)
 
-    async def _settle_held(self, work: Work, notification: Notification, held: Held) -> None:
-        """No attempt and no step used: from here on the ledger has it, payload and all."""
-        self.tally.held += 1
+    async def _settle_unattempted(self, work: Work, notification: Notification, refused: Held | Stopped) -> None:
+        """No attempt and no step used. Of what is held, the ledger has it from here on, payload and all."""
+        if isinstance(refused, Held):
+            self.tally.held += 1
         logs.event(
-            "held",
+            fact.name_of(refused),
             notification=notification.id,
             merchant=notification.merchant,
             tier=self._tier.name,
-            reason=held.reason,
-            why=held.detail or None,
+            reason=refused.reason,
+            why=refused.detail or None,
         )
-        concluded = fact.concluded(notification, self._tier, held, self._now_ms())
+        concluded = fact.concluded(notification, self._tier, refused, self._now_ms())
         assert concluded is not None
         await self._recorder.record(concluded)
         await self._acknowledge(work)
@@ -323,6 +342,10 @@ class DeliveryRoom:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _never_cancelled(notification: str, run: int) -> str | None:
+    return None
 
 
 def _moment(unix_ms: int | None) -> str | None:

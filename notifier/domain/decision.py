@@ -45,10 +45,14 @@ class Exhausted:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The endpoint is gone for good. disable: the merchant's registered endpoint it was, so switch it off."""
+    """The endpoint is gone for good, or the notification was cancelled.
+
+    disable: the merchant's registered endpoint it was that is gone, so switch it off.
+    """
 
     reason: str
     disable: bool
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +72,22 @@ class Poison:
 
 Decision = Complete | NextTier | Exhausted | Stopped | Held | Poison
 
+#: Why a notification was stopped that somebody gave up.
+CANCELLED = "cancelled"
+
 _WAITS_ARE_HEEDED = (429, 503)  # RFC 6585 §4, RFC 9110 §15.6.4
 
 
-def admit(notification: Notification, merchant: Merchant | None, *, needs_url: bool = True) -> Held | None:
+def admit(
+    notification: Notification, merchant: Merchant | None, *, needs_url: bool = True, cancelled: str | None = None
+) -> Held | Stopped | None:
     """Whether an attempt may be made at all; None means yes.
 
     merchant: None when the registry knows none. needs_url: the callback posts somewhere (a user's own may not).
+    cancelled: why the notification was given up, None if it was not.
     """
+    if cancelled is not None:
+        return Stopped(CANCELLED, disable=False, detail=cancelled)
     if merchant is not None and merchant.standing is Standing.DISABLED:
         return Held(HoldReason.DISABLED, merchant.why)
     if merchant is not None and merchant.standing is Standing.BLOCKED:

@@ -116,8 +116,10 @@ def concluded(notification: Notification, tier: Tier, decision: Decision, now_ms
             kind = Kind.COMPLETED
         case Exhausted(why):
             kind, reason["reason"] = Kind.EXHAUSTED, why
-        case Stopped(why, disable):
+        case Stopped(why, disable, detail):
             kind, reason["reason"], reason["disable"] = Kind.STOPPED, why, disable
+            if detail:
+                reason["detail"] = detail
         case Held(why, detail):
             kind, reason["reason"], reason["detail"] = Kind.HELD, why, detail
         case Poison(why):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import resource
+from typing import Any
 
 import uvloop
 from setproctitle import setproctitle
@@ -25,6 +26,7 @@ from notifier.extensions.bounded import holding_on
 from notifier.extensions.loading import load
 from notifier.extensions.running import Extensions
 from notifier.processes.tier_control import TierControl, addresses_of
+from notifier.processes.tier_registry import TierRegistry
 from notifier.settings import Settings
 from notifier.supervision.child import Parent
 from notifier.webhook.client import Webhook
@@ -45,6 +47,7 @@ class TierProcess:
         self._recorder = Recorder(self._publisher, topology)
         self._extensions = Extensions(load(settings.extension_modules, slot, epoch, parent), parent, slot, epoch)
         self._callback = self._chosen_callback()
+        self._registry = TierRegistry(parent, settings, lambda: self._room)
         self._room = DeliveryRoom(
             tier,
             settings.tiers,
@@ -55,6 +58,7 @@ class TierProcess:
             self._callback,
             self._merchant,
             most_payload=settings.payload_limit,
+            cancelled=self._registry.cancelled,
             unforeseen=self._extensions.exception,
         )
         self._careful = self._careful_start()
@@ -103,8 +107,11 @@ class TierProcess:
         return True
 
     async def _start(self) -> None:
-        """What operators want is in force before the first delivery."""
+        """What operators want is in force before the first delivery, and the merchants are known."""
         await self._control.follow()
+        self._parent.statistics = self.statistics
+        await self._registry.follow()
+        await self._registry.arrived(self._parent.progress)
         await self._extensions.start()
         await self._callback.start()
         await self._publisher.start(waiting=self._parent.progress)
@@ -144,6 +151,7 @@ class TierProcess:
         await self._publisher.close()
         await self._callback.close()
         await self._extensions.stop(hurried=self._parent.quick.is_set())
+        self._registry.close()
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if self._careful is not None:
@@ -165,15 +173,21 @@ class TierProcess:
         self._careful = None  # what waits there untouched is delivered again on the wider connection
         self._consumer.widen(self._control.prefetch)
 
+    def statistics(self) -> dict[str, Any]:
+        """For the heartbeat."""
+        return {**self._control.statistics(), "registry": self._registry.statistics()}
+
     def _merchant(self, merchant: str) -> Merchant:
-        """Until there is a registry, one rule and one set of secrets serve all merchants."""
-        known = Merchant(merchant, secrets=self._settings.secrets, ack=self._settings.ack_rule)
-        return self._control.standing(known)
+        """As the registry has it, and as this machine's operators override that."""
+        return self._control.standing(self._registry.merchant(merchant))
+
+    def _is_withheld(self, merchant: str) -> bool:
+        return self._control.is_blocked(merchant) or self._registry.is_off(merchant)
 
     def _chosen_callback(self) -> Callback:
         if self._settings.callback is not None:
             return UserCallback(self._settings.callback, self._settings.egress.timeout, self._extensions.exception)
-        return Webhook(self._settings.egress, withheld=lambda merchant: self._control.is_blocked(merchant))
+        return Webhook(self._settings.egress, withheld=self._is_withheld)
 
 
 def main(tier: str, slot: str, epoch: int, fd: int) -> int:

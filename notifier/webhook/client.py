@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver
 
 from notifier import __version__, logs
 from notifier.domain.acknowledgement import AckRule, RuleKind
-from notifier.domain.merchant import Merchant
+from notifier.domain.merchant import MASKED, Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.outcome import ErrorClass, Outcome
 from notifier.domain.signature import sign
@@ -116,7 +116,7 @@ class Webhook:
             address=exchange.peer,
             answer=bytes(exchange.body),
             duration=time.monotonic() - began,
-            sent_headers=tuple((name, value) for name, value in headers.items() if name != _SIGNATURE),
+            sent_headers=_shown(headers, merchant),
         )
 
     async def _attempt(
@@ -210,8 +210,8 @@ def judge(exchange: Exchange, rule: AckRule) -> Judgement:
 
 
 def _headers(notification: Notification, merchant: Merchant, timestamp: int) -> dict[str, str]:
-    """What is sent beside the payload; Standard Webhooks 1.0 and our own."""
-    headers = {
+    """What is sent beside the payload: the merchant's own, and over them Standard Webhooks 1.0 and ours."""
+    headers = dict(merchant.headers) | {
         "Content-Type": notification.content_type,
         "User-Agent": _USER_AGENT,
         "webhook-id": notification.id,
@@ -223,6 +223,12 @@ def _headers(notification: Notification, merchant: Merchant, timestamp: int) -> 
     if merchant.secrets:
         headers[_SIGNATURE] = sign(merchant.secrets, notification.id, timestamp, notification.payload)
     return headers
+
+
+def _shown(headers: Mapping[str, str], merchant: Merchant) -> tuple[tuple[str, str], ...]:
+    """What is told of the headers: no signature, and no value of the merchant's own, which may be a credential."""
+    own = {name for name, _ in merchant.headers}
+    return tuple((name, MASKED if name in own else value) for name, value in headers.items() if name != _SIGNATURE)
 
 
 def _named(status: int) -> str:
