@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import typer
 
 from notifier import runtime
 from notifier.errors import NoMaster, NotifierError, PeerGone
+from notifier.supervision.channel import Body
 from notifier.supervision.operator import Operator
 
 #: Seconds for what the master answers from what it has at hand, or with a deadline of its own below this.
@@ -22,12 +23,19 @@ PATIENT = 24 * 3600.0
 T = TypeVar("T")
 
 
+class Asking(Protocol):
+    """Who can be asked: the master here, or by way of the fleet the one of another machine."""
+
+    async def ask(self, verb: str, body: Mapping[str, Any] | None = None, *, timeout: float = 30.0) -> Body:
+        """Send a request; see `Operator.ask`."""
+
+
 def talk(work: Callable[[Operator], Awaitable[T]]) -> T:
     """Connect, do this, and let go. Raises NoMaster if no service is running, and what the master answers instead."""
     return asyncio.run(_talk(work))
 
 
-async def entries(operator: Operator) -> list[dict[str, Any]]:
+async def entries(operator: Asking) -> list[dict[str, Any]]:
     """All that operators have set, in the order in which it was."""
     found: list[dict[str, Any]] = []
     after = 0
