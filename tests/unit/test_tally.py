@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.delivery.tally import REMEMBERED, Tally
+from notifier.delivery.tally import EDGES, REMEMBERED, Tally
 
 
 class Clock:
@@ -18,8 +18,28 @@ class Clock:
 def test_nothing_happened_yet() -> None:
     assert Tally(Clock()).read() == {
         "late_p50_ms": None, "late_p99_ms": None, "attempts": 0, "completed": 0, "failed": 0, "held": 0,
-        "poisoned": 0, "rate": 0.0,
+        "poisoned": 0, "rate": 0.0, "completed_rate": 0.0, "failed_rate": 0.0,
+        "lateness": {"buckets": [[edge, 0] for edge in (*EDGES, None)], "sum_ms": 0.0},
     }  # fmt: skip
+
+
+def test_every_lateness_is_counted_in_the_bucket_whose_edge_it_does_not_pass() -> None:
+    tally = Tally(Clock())
+    for late in (0.0, 5.0, 5.1, 60_000.0, 60_000.5):
+        tally.attempted(late, acknowledged=True)
+    read = tally.read()["lateness"]
+    assert [bucket for bucket in read["buckets"] if bucket[1]] == [[5, 2], [10, 1], [60_000, 1], [None, 1]]
+    assert read["sum_ms"] == pytest.approx(120_010.6)
+
+
+def test_the_rate_is_that_of_the_acknowledged_and_the_failed_together() -> None:
+    clock = Clock()
+    tally = Tally(clock)
+    for acknowledged in (True, True, True, False):
+        tally.attempted(None, acknowledged=acknowledged)
+    clock.now += 2
+    read = tally.read()
+    assert (read["rate"], read["completed_rate"], read["failed_rate"]) == (2.0, 1.5, 0.5)
 
 
 @pytest.mark.parametrize(
