@@ -18,6 +18,9 @@ from notifier.domain.wire import Message
 from notifier.errors import InvalidTier, UnreadableMessage
 
 REASON, TIER, AT = "notifier-poison-reason", "notifier-poison-tier", "notifier-poison-at"
+#: On what holds facts for the ledger, no notification.
+FACTS = "notifier-poison-facts"
+_OURS = (REASON, TIER, AT, FACTS)
 
 
 def marked(message: Message, tier: Tier, reason: str, now_ms: int) -> Message:
@@ -30,9 +33,15 @@ def marked(message: Message, tier: Tier, reason: str, now_ms: int) -> Message:
     )
 
 
+def marked_facts(message: Message, reason: str, now_ms: int) -> Message:
+    """Facts that the ledger cannot store, as they stand in the poison queue."""
+    headers = {**wire.portable(message.headers), REASON: reason[:1000], AT: now_ms, FACTS: True}
+    return replace(message, headers=headers, message_id=fresh_message_id())
+
+
 def unmarked(message: Message) -> Message:
     """The message as it was, to be worked again."""
-    headers = {name: value for name, value in wire.portable(message.headers).items() if name not in (REASON, TIER, AT)}
+    headers = {name: value for name, value in wire.portable(message.headers).items() if name not in _OURS}
     return replace(message, headers=headers, message_id=fresh_message_id())
 
 
@@ -75,7 +84,7 @@ def read(message: Message, topology: Topology) -> Poisoned:
     headers = message.headers
     if REASON in headers:
         reason, tier, since = str(headers[REASON]), _tier(headers.get(TIER)), _moment(headers.get(AT))
-        return Poisoned(message, _id(message), reason, since, tier)
+        return Poisoned(message, _id(message), reason, since, tier, facts=bool(headers.get(FACTS)))
     death = _last_death(headers, topology)
     queue = str(death.get("queue", ""))
     return Poisoned(

@@ -30,7 +30,7 @@ def dev(
         Path | None, typer.Option(metavar="FILE", help="Write what the sample merchants receive there, as JSON lines.")
     ] = None,
 ) -> None:
-    """Everything at once on this machine: a private RabbitMQ, the service, and three sample merchants.
+    """Everything at once on this machine: a private RabbitMQ, the service, its dashboard, and three sample merchants.
 
     One merchant acknowledges at once, one fails twice, one never acknowledges; watch their notifications climb the
     ladder. Without --once it goes on until Ctrl-C, and prints what to export so that you can enqueue from a second
@@ -62,6 +62,8 @@ async def _play(once: bool, as_json: bool, receiver: str | None, log: Path | Non
         await playground.start()
         if (code := playground.code) is not None:
             return code
+        if playground.dashboard is not None:
+            console.print(f"Dashboard: {playground.dashboard}", style="bold", markup=False, soft_wrap=True)
         await playground.send_samples()
         await _watch(playground, console, once)
         await playground.stop()
@@ -116,13 +118,14 @@ def _hints(playground: Playground, once: bool) -> list[str]:
     lines += [f"  export NOTIFIER_AMQP_URL={settings.amqp_url.get_secret_value()}"]
     if settings.namespace != "notifier":
         lines += [f"  export NOTIFIER_NAMESPACE={settings.namespace}"]
+    lines += [f"  export NOTIFIER_RUNTIME_DIR={settings.runtime_dir} NOTIFIER_STATE_DIR={settings.state_dir}"]
     lines += [f"  notifier enqueue --merchant flaky --url {playground.receiver}/flaky --payload '{{\"order\": 7}}'"]
     return lines
 
 
 def _tell_line(line: str, console: Console) -> None:
     """What the processes print besides attempts: their warnings and errors, short."""
-    if line == "ready":
+    if line == "ready" or line.startswith("dashboard: "):  # shown above
         return
     try:
         event = json.loads(line)

@@ -16,21 +16,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Become the process that the arguments describe; returns its exit code."""
     guard()  # first: what follows imports for a while, and a master that is gone could not end it
     options = _parser().parse_args(arguments)
-    setproctitle(f"notifier: {options.role} {options.tier}")
+    setproctitle(f"notifier: {options.role} {options.tier or ''}".rstrip())
     sys.path.extend(options.import_from)
-    from notifier.processes import tier  # here: the guard and the title come before the slow imports
-
     try:
-        return tier.main(options.tier, options.slot, options.epoch, options.fd)
+        return _become(options)
     except ChildFailed as error:
         sys.stderr.write(f"notifier: {options.slot} ends: {error}\n")
         return error.exit_code
 
 
+def _become(options: argparse.Namespace) -> int:
+    """Each role imports only what is its own, and after the guard and the title: imports are slow."""
+    match options.role:
+        case "agent":
+            from notifier.processes import agent
+
+            return agent.main(options.slot, options.epoch, options.fd)
+        case "api":
+            from notifier.processes import api
+
+            return api.main(options.slot, options.epoch, options.fd)
+        case _:
+            from notifier.processes import tier
+
+            return tier.main(options.tier, options.slot, options.epoch, options.fd)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m notifier.processes", description=__doc__)
-    parser.add_argument("role", choices=["tier"])
-    parser.add_argument("--tier", required=True)
+    parser.add_argument("role", choices=["tier", "agent", "api"])
+    parser.add_argument("--tier", help="of the role tier")
     parser.add_argument("--import-from", action="append", default=[], help="last place to look for modules")
     parser.add_argument("--slot", required=True)
     parser.add_argument("--epoch", type=int, required=True)

@@ -1,6 +1,7 @@
 """The playground of `notifier dev`: a broker of its own, three sample merchants, and the real service between them.
 
-Nothing here is a mock-up: the same master, the same tier processes, real webhooks on the loopback interface. What is
+Nothing here is a mock-up: the same master, the same processes, a ledger of its own (SQLite, in a directory that is gone
+afterwards), the dashboard, real webhooks on the loopback interface. What is
 shown is read from the service's own log lines; what the merchants saw is kept by the merchants.
 """
 
@@ -10,6 +11,8 @@ import asyncio
 import contextlib
 import json
 import secrets
+import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,7 +26,7 @@ from notifier.delivery.acceptance import Entrance, compose
 from notifier.delivery.facts import Recorder
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
-from notifier.processes.service import master_of
+from notifier.processes.service import Cast, dashboard, master_of
 from notifier.settings import Settings, load
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
@@ -65,7 +68,7 @@ class Playground:
     """Everything of `notifier dev`. Made by `open_playground`.
 
     climbs: all notifications seen, oldest first. on_attempt: told each attempt as it happens. on_line: told every
-    other line that the processes print.
+    other line that the processes print. dashboard: its address, once the service has started.
     """
 
     def __init__(self, settings: Settings, broker: str, receiver: str, simulator: Simulator | None) -> None:
@@ -78,8 +81,16 @@ class Playground:
         self._simulator = simulator
         self._by_id: dict[str, Climb] = {}
         self._changed = asyncio.Event()
-        self._master = master_of(settings, settings.tiers, on_line=self._read, announce=lambda line: self.on_line(line))
+        self._master = master_of(
+            settings,
+            Cast(),
+            operable=True,
+            reloadable=False,  # what the environment says is not what this playground was made with
+            on_line=self._read,
+            announce=lambda line: self.on_line(line),
+        )
         self._running: asyncio.Task[int] | None = None
+        self.dashboard: str | None = None
 
     async def start(self) -> None:
         """Start the service and return when every process is ready; raises what keeps it from starting."""
@@ -87,6 +98,7 @@ class Playground:
         ready = asyncio.create_task(self._master.all_ready.wait())
         await asyncio.wait([self._running, ready], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
+        self.dashboard = dashboard(self._master)
 
     @property
     def code(self) -> int | None:
@@ -156,6 +168,7 @@ class Playground:
                 for climb in self.climbs
             ],
             "receiver": {"url": self.receiver, "received": received},
+            "dashboard": self.dashboard,
             "agrees": self.agrees(),
         }
 
@@ -225,15 +238,16 @@ async def open_playground(
     of the built-in ones. log: file in which the built-in merchants write what they receive.
     """
     fresh = Secret(secrets.token_bytes(24))
-    async with source.open_broker(told) as broker:
-        settings = load(_overrides(broker, fresh))
-        async with _merchants(receiver, settings, log) as simulator:
-            address = receiver.rstrip("/") if receiver else simulator.url if simulator else ""
-            playground = Playground(settings, broker.description, address, simulator)
-            try:
-                yield playground
-            finally:
-                await playground.stop()
+    with tempfile.TemporaryDirectory(prefix="notifier-dev-") as directory:
+        async with source.open_broker(told) as broker:
+            settings = load(_overrides(broker, fresh, directory))
+            async with _merchants(receiver, settings, log) as simulator:
+                address = receiver.rstrip("/") if receiver else simulator.url if simulator else ""
+                playground = Playground(settings, broker.description, address, simulator)
+                try:
+                    yield playground
+                finally:
+                    await playground.stop()
 
 
 @contextlib.asynccontextmanager
@@ -246,12 +260,27 @@ async def _merchants(receiver: str | None, settings: Settings, log: Path | None)
         yield simulator
 
 
-def _overrides(broker: source.Broker, fresh: Secret) -> dict[str, Any]:
+def _overrides(broker: source.Broker, fresh: Secret, directory: str) -> dict[str, Any]:
     """dev needs no settings; those that are given still count, but for what a playground must have of its own."""
+    given = load()
     return {
         "amqp_url": broker.url,
         "namespace": broker.namespace,
-        "signing_secret": None if load().secrets else fresh.text,
+        "signing_secret": None if given.secrets else fresh.text,
         "egress": {"allow": "127.0.0.0/8,::1/128"},
         "log": {"format": "json", "level": "info"},
+        "runtime_dir": directory,
+        "state_dir": directory,
+        "database_url": f"sqlite:///{directory}/ledger.db",
+        "api": {"host": "127.0.0.1", "port": given.api.port if _is_free(given.api.port) else 0},
     }
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trying:
+        trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what lingers of an ended one is no hindrance
+        try:
+            trying.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from setproctitle import setproctitle
 
@@ -26,11 +29,21 @@ from notifier.supervision.slot import Tell
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Which processes this service consists of. tiers: only these, None for all configured ones."""
+
+    tiers: Sequence[Tier] | None = None
+    agent: bool = True
+    api: bool = True
+
+
 def master_of(
     settings: Settings,
-    tiers: Sequence[Tier] | None = None,
+    cast: Cast,
     *,
     operable: bool = False,
+    reloadable: bool = True,
     on_line: OnLine | None = None,
     on_event: Tell = logs.event,
     announce: Callable[[str], None] = to_stderr,
@@ -38,24 +51,32 @@ def master_of(
 ) -> Master:
     """A master over all processes of the service, to be run in the caller's event loop.
 
-    tiers: only these, else all configured ones; raises ConfigurationError for one that is not configured. operable:
-    `notifier ctl` reaches it in the runtime directory, which then is its alone. on_line: is called with the slot and
-    each line that a child prints; None lets the children print for themselves. on_event, announce, signals: see
-    `Master`; with signals=() the caller handles them and calls its `stop`.
+    cast: raises ConfigurationError for a tier in it that is not configured. operable: `notifier ctl` reaches it in the
+    runtime directory, which then is its alone; reloadable: and it reads its settings again when told so. on_line: is
+    called with the slot and each line that a child prints; None lets the children print for themselves. announce: also
+    gets the dashboard's address, after `ready`. on_event, signals: see `Master`; with signals=() the caller handles
+    them and calls its `stop`.
     """
-    chosen = _chosen(settings, tiers)
+    chosen = _chosen(settings, cast.tiers)
+    run = secrets.token_hex(8)  # what an agent of an earlier service said is none of this one's
 
     def programs(of: Settings) -> list[Program]:
-        return [_tier_program(of, tier) for tier in chosen]
+        tiers = [_tier_program(of, run, tier, registry=cast.agent) for tier in chosen]
+        return tiers + [_agent_program(of, run)] * cast.agent + [_api_program(of, run)] * cast.api
+
+    def announced(line: str) -> None:
+        announce(line)
+        if line == "ready" and (address := dashboard(master)) is not None:
+            announce(f"dashboard: {address}")
 
     reloading = Reloading(settings, programs)
     master = Master(
         programs(settings),
         Limits(drain=settings.drain_timeout),
         runtime_directory=Path(settings.runtime_dir) if operable else None,
-        reload=reloading if operable else None,
+        reload=reloading if operable and reloadable else None,
         on_event=on_event,
-        announce=announce,
+        announce=announced,
         on_line=on_line,
         signals=signals,
     )
@@ -63,15 +84,21 @@ def master_of(
     return master
 
 
-def run_service(settings: Settings, tiers: Sequence[Tier] | None = None) -> int:
+def dashboard(master: Master) -> str | None:
+    """The address of the HTTP API and its dashboard, as its process says it; None if there is none, or not yet."""
+    told = [slot["statistics"].get("url") for slot in master.status()["slots"] if slot["slot"] == "api"]
+    return next((url for url in told if isinstance(url, str)), None)
+
+
+def run_service(settings: Settings, cast: Cast) -> int:
     """Be the master of the service in this process, until a signal ends it. Returns the exit code."""
     setproctitle("notifier: master")
     logs.configure(settings.log.level, settings.log.format, "master")
-    return asyncio.run(_run(settings, tiers))
+    return asyncio.run(_run(settings, cast))
 
 
-async def _run(settings: Settings, tiers: Sequence[Tier] | None) -> int:
-    return await master_of(settings, tiers, operable=True).run()
+async def _run(settings: Settings, cast: Cast) -> int:
+    return await master_of(settings, cast, operable=True).run()
 
 
 def _chosen(settings: Settings, tiers: Sequence[Tier] | None) -> Sequence[Tier]:
@@ -84,10 +111,33 @@ def _chosen(settings: Settings, tiers: Sequence[Tier] | None) -> Sequence[Tier]:
     return sorted(set(tiers))
 
 
-def _tier_program(settings: Settings, tier: Tier) -> Program:
-    # -P: files that happen to lie in the working directory must not stand in for modules of the service
-    command = [sys.executable, "-P", "-m", "notifier.processes", "tier", "--tier", tier.name]
+def _tier_program(settings: Settings, run: str, tier: Tier, *, registry: bool) -> Program:
+    """registry: there is an agent, which brings the merchants and keeps them fresh."""
+    command = [*_command("tier"), "--tier", tier.name]
     if settings.callback is not None or settings.extensions:  # but the user's own modules may lie there
         command += ["--import-from", os.getcwd()]
-    boot = {"settings": settings.transferable(), "namespace": settings.namespace, "tier": tier.name}
+    boot = _boot(settings, run) | {"settings": _of_tiers(settings), "tier": tier.name, "registry": registry}
     return Program(f"tier:{tier.name}", tuple(command), boot, groups=("tier", f"tier:{tier.name}"))
+
+
+def _of_tiers(settings: Settings) -> dict[str, Any]:
+    """What they need not know, they are not told: they call strangers."""
+    known = settings.transferable()
+    return known | {"database_url": None, "api": known["api"] | {"token": None}}
+
+
+def _agent_program(settings: Settings, run: str) -> Program:
+    return Program("agent", tuple(_command("agent")), _boot(settings, run), groups=("agent",), rank=1)
+
+
+def _api_program(settings: Settings, run: str) -> Program:
+    return Program("api", tuple(_command("api")), _boot(settings, run), groups=("api",), rank=2)
+
+
+def _boot(settings: Settings, run: str) -> dict[str, Any]:
+    return {"settings": settings.transferable(), "namespace": settings.namespace, "run": run}
+
+
+def _command(role: str) -> list[str]:
+    # -P: files that happen to lie in the working directory must not stand in for modules of the service
+    return [sys.executable, "-P", "-m", "notifier.processes", role]

@@ -109,7 +109,11 @@ class Parent:
         return parent
 
     async def ready(self) -> None:
-        """This process does its work now. Returns when the master has it; if that is gone, draining says so."""
+        """This process does its work now. Returns when the master has it; if that is gone, draining says so.
+
+        The master has the statistics of this moment first.
+        """
+        self._say_beat()
         with contextlib.suppress(ChildFailed):
             await self._channel.ask("ready", timeout=PATIENCE)
 

@@ -38,7 +38,9 @@ def environment(url: str, namespace: str, **settings: str) -> dict[str, str]:
         "NOTIFIER_SIGNING_SECRET": SECRET,
         "NOTIFIER_EGRESS__ALLOW": "127.0.0.0/8",
         "NOTIFIER_LOG__FORMAT": "json",
-        "NOTIFIER_RUNTIME_DIR": runtime_dir(),
+        "NOTIFIER_RUNTIME_DIR": (directory := runtime_dir()),
+        "NOTIFIER_STATE_DIR": directory,
+        "NOTIFIER_API__PORT": "0",
         **settings,
     }
 
@@ -56,6 +58,17 @@ class RunningService:
     async def ready(self, timeout: float = 40) -> None:
         """Wait until it says that every child is ready."""
         await self._until(lambda: "ready" in self.lines, timeout, "ready")
+
+    async def said(self, start: str, timeout: float = 10) -> str:
+        """The first line that starts so, awaited."""
+
+        def found() -> str | None:
+            return next((line for line in self.lines if line.startswith(start)), None)
+
+        await self._until(found, timeout, f"a line {start}…")
+        line = found()
+        assert line is not None
+        return line
 
     async def event(self, name: str, timeout: float = 20, **fields: object) -> dict[str, Any]:
         """The first event with this name and these fields, awaited."""
@@ -100,8 +113,17 @@ class RunningService:
 
     def pid(self, tier: str) -> int:
         """The process that serves a tier now."""
+        return self.pid_of(f"tier:{tier}")
+
+    def pid_of(self, slot: str) -> int:
+        """The process that is in a slot now."""
         started = ("child.started", "child.restarted")
-        return int([e for e in self.events if e["event"] in started and e["slot"] == f"tier:{tier}"][-1]["pid"])
+        return int([e for e in self.events if e["event"] in started and e["slot"] == slot][-1]["pid"])
+
+    @property
+    def dashboard(self) -> str:
+        """The address that it printed after `ready`."""
+        return next(line.removeprefix("dashboard: ") for line in self.lines if line.startswith("dashboard: "))
 
     async def stop(self, timeout: float = 40) -> int:
         """SIGTERM; the exit code."""
@@ -141,17 +163,27 @@ class RunningService:
             self._news.notify_all()
 
 
+#: For tests that are about tier processes and the master alone: each further process costs a start.
+TIERS_ALONE = ("--no-agent", "--no-api")
+
+
 @contextlib.asynccontextmanager
 async def running(
-    variables: Mapping[str, str], *arguments: str, cwd: Path | None = None
+    variables: Mapping[str, str], *arguments: str, cwd: Path | None = None, whole: bool = False
 ) -> AsyncIterator[RunningService]:
-    """A service that is ready; drained, or killed if that takes too long, at the end of the block."""
+    """A service that is ready; drained, or killed if that takes too long, at the end of the block.
+
+    whole: with agent and API, unless the arguments say otherwise.
+    """
+    chosen = arguments if whole else (*TIERS_ALONE, *arguments)
     process = await asyncio.create_subprocess_exec(
-        NOTIFIER, "run", *arguments, env=dict(variables), cwd=cwd, stderr=asyncio.subprocess.PIPE, limit=2**22
+        NOTIFIER, "run", *chosen, env=dict(variables), cwd=cwd, stderr=asyncio.subprocess.PIPE, limit=2**22
     )
     service = RunningService(process)
     try:
         await service.ready()
+        if whole and "--no-api" not in arguments:
+            await service.said("dashboard: ")
         yield service
     finally:
         try:

@@ -1,0 +1,136 @@
+"""What one agent of the fleet does for all: release, replay, prune. It holds the lease `keeper` for it.
+
+Every few seconds, and at once when there is reason to; so nothing depends on having been woken. Whatever fails is told
+and tried again in the next round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from notifier import logs
+from notifier.agent.release import Release
+from notifier.agent.replaying import Replaying
+from notifier.errors import BrokerError, DatabaseUnavailable
+from notifier.ledger import holding, leases
+from notifier.ledger.database import Database
+
+LEASE = "keeper"
+#: Seconds: between two rounds, of the lease, between two looks at deadlines, at retention, at how much is held.
+ROUND, SPAN, DEADLINES, PRUNING, COUNTING = 2.0, 15.0, 60.0, 600.0, 10.0
+#: Of the lease: it is renewed when a third of it is over, also in the middle of a long round.
+RENEWAL = SPAN / 3
+
+#: Prunes a small piece; true as long as more may be left.
+Prune = Callable[[], Awaitable[bool]]
+
+
+class Keeper:
+    """Runs the rounds from `start` to `close`. holder: this machine's name. clock: Unix seconds.
+
+    held: how many notifications are held, None as long as nobody looked. holds: whether this agent has the lease.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        release: Release,
+        replaying: Replaying,
+        prune: Prune,
+        holder: str,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.held: int | None = None
+        self.holds = False
+        self._database = database
+        self._release = release
+        self._replaying = replaying
+        self._prune = prune
+        self._holder = holder
+        self._clock = clock
+        self._news = asyncio.Event()
+        self._lease = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin; the first round is at once."""
+        rounds = {
+            "lease": self._keep_lease(),
+            "release": self._forever(ROUND, self._release.round, self._news),
+            "replays": self._forever(ROUND, self._replaying.round, self._replaying.started),
+            "deadlines": self._forever(DEADLINES, self._release.end_overdue),
+            "pruning": self._forever(PRUNING, self._prune),
+            "held": self._forever(COUNTING, self._count),
+        }
+        self._tasks = [asyncio.create_task(running, name=f"keeper {name}") for name, running in rounds.items()]
+
+    def wake(self) -> None:
+        """There may be something to release."""
+        self._news.set()
+
+    async def close(self) -> None:
+        """Stop, and let another machine have the lease. Twice is fine."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.holds:
+            self.holds = False
+            try:
+                await leases.give_up(self._database, LEASE, self._holder)
+            except DatabaseUnavailable:
+                return  # it runs out by itself
+
+    async def _keep_lease(self) -> None:
+        while True:
+            try:
+                now_ms = int(self._clock() * 1000)
+                mine = await leases.take(self._database, LEASE, self._holder, now_ms, int(SPAN * 1000))
+            except DatabaseUnavailable:
+                mine = False
+            except Exception as error:
+                logs.event("failed", logging.ERROR, exc_info=error, what="the keeper's lease")
+                mine = False
+            if mine is not self.holds:
+                logs.event("keeper", logging.INFO, holds=mine)
+            self.holds = mine
+            if mine:
+                self._lease.set()
+            else:
+                self._lease.clear()
+            await asyncio.sleep(RENEWAL if mine else ROUND)
+
+    async def _forever(
+        self, pause: float, work: Callable[[], Awaitable[object]], news: asyncio.Event | None = None
+    ) -> None:
+        """Work under the lease, again at once while there is more to do, else after a pause or at news."""
+        news = news or asyncio.Event()
+        while True:
+            await self._lease.wait()
+            news.clear()
+            try:
+                more = await work()
+            except (DatabaseUnavailable, BrokerError) as error:
+                logs.event("keeper.waits", logging.WARNING, why=str(error))
+                more = False
+            except Exception as error:
+                logs.event("failed", logging.ERROR, exc_info=error, what="a round of the keeper")
+                more = False
+            if not more:
+                await _either(news, pause)
+
+    async def _count(self) -> None:
+        self.held = await holding.count(self._database)
+
+
+async def _either(news: asyncio.Event, seconds: float) -> None:
+    """Return at news, or after so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await news.wait()
+    except TimeoutError:
+        return

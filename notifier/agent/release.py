@@ -1,0 +1,164 @@
+"""What is held goes on when its reason is gone.
+
+Looked for every few seconds and at every change of the registry, always in the database: so neither a wake-up nor a
+`held` fact that arrives after the merchant was enabled can be missed. A notification is taken in hand, published and
+confirmed, then marked; whoever dies in between leaves one that is released again later, under the same `webhook-id`.
+What no release has reached within its ladder's total and a day is exhausted, and says for what it was held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+from notifier import logs
+from notifier.agent import rebuilding
+from notifier.agent.marking import Marker
+from notifier.agent.pace import Pace
+from notifier.broker.publisher import Publisher, fresh_message_id
+from notifier.broker.topology import Topology, Way
+from notifier.domain import wire
+from notifier.domain.decision import admit
+from notifier.domain.fact import Fact, Kind
+from notifier.domain.ladder import Ladder
+from notifier.domain.merchant import Merchant
+from notifier.domain.notification import Notification
+from notifier.domain.tier import Tier
+from notifier.errors import BrokerError, Conflict, InvalidLadder
+from notifier.ledger import holding
+from notifier.ledger.database import Database
+from notifier.ledger.holding import Stored
+
+#: Most that is in hand at once.
+PIECE = 100
+#: Seconds of one round, about.
+ROUND = 5.0
+#: Beyond the ladder's total, milliseconds: DESIGN §6.
+GRACE_MS = 24 * 3600 * 1000
+#: Rows looked at in one piece when deadlines are checked.
+_PAGE = 500
+
+
+class Release:
+    """Releases what may go on. Only for the agent that holds the lease.
+
+    lookup: the merchant as it is known now, or None. blocked_here: whether an operator's override on this machine
+    blocks it. clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        topology: Topology,
+        marker: Marker,
+        pace: Pace,
+        lookup: Callable[[str], Merchant | None],
+        blocked_here: Callable[[str], bool],
+        default_ladder: Ladder,
+        configured: Collection[Tier],
+        *,
+        needs_url: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self.released = 0
+        self._database = database
+        self._publisher = publisher
+        self._topology = topology
+        self._marker = marker
+        self._pace = pace
+        self._lookup = lookup
+        self._blocked_here = blocked_here
+        self._default_ladder = default_ladder
+        self._configured = configured
+        self._needs_url = needs_url
+        self._clock = clock
+
+    async def round(self) -> int:
+        """Release what may go on now, a piece of each merchant in turn; returns how many. Raises DatabaseUnavailable.
+
+        Ends after some seconds, so that a merchant whose reason ended meanwhile takes its turn, too.
+        """
+        count, end = 0, self._clock() + ROUND
+        waiting = await holding.hopeful(self._database, self._now_ms())
+        while waiting and self._clock() < end:
+            for merchant in list(waiting):
+                if self._may_be_called(merchant) and (piece := await self._piece(merchant)):
+                    count += await self._go_on(piece)
+                else:
+                    waiting.remove(merchant)
+        self.released += count
+        return count
+
+    async def end_overdue(self) -> int:
+        """Exhaust what was held for too long; returns how many. Raises DatabaseUnavailable."""
+        count, place = 0, (0, "")
+        while page := await holding.long_held(self._database, self._now_ms() - GRACE_MS, place, _PAGE):
+            place = (page[-1].accepted_at, page[-1].id)
+            since = await holding.held_since(self._database, [stored.id for stored in page])
+            overdue = [stored for stored in page if self._is_overdue(stored, since.get(stored.id))]
+            if overdue:
+                await self._marker.store([self._exhausted(stored) for stored in overdue])
+            for stored in overdue:
+                logs.event("exhausted", logging.WARNING, notification=stored.id, held=stored.reason)
+            count += len(overdue)
+        return count
+
+    def _may_be_called(self, merchant: str) -> bool:
+        if self._blocked_here(merchant):
+            return False
+        known = self._lookup(merchant)
+        # with a url of its own a notification of an unknown merchant may be sent; each one is looked at below
+        return admit(Notification(merchant, merchant, b"", url="https://its.own"), known) is None
+
+    async def _piece(self, merchant: str) -> Sequence[Stored]:
+        room = await self._pace.some(PIECE)
+        piece = await holding.take_in_hand(self._database, merchant, self._now_ms(), room)
+        self._pace.give_back(room - len(piece))
+        return piece
+
+    async def _go_on(self, piece: Sequence[Stored]) -> int:
+        """Publish what may go on, then mark what the broker has."""
+        known = self._lookup(piece[0].merchant)
+        facts = [fact for fact in await asyncio.gather(*(self._publish(each, known) for each in piece)) if fact]
+        if facts:
+            await self._marker.mark(facts)
+        return len(facts)
+
+    async def _publish(self, stored: Stored, merchant: Merchant | None) -> Fact | None:
+        """The fact that it goes on; None for what stays held."""
+        now_ms = self._now_ms()
+        try:
+            notification, tier = rebuilding.released(stored, self._configured, now_ms)
+            if admit(notification, merchant, needs_url=self._needs_url) is not None:
+                return None
+            message = wire.write(notification, fresh_message_id())
+            await self._publisher.publish_by(Way(self._topology.work, tier.name), message)
+        except (Conflict, BrokerError) as error:
+            logs.event("unreleased", logging.ERROR, notification=stored.id, why=str(error))
+            return None
+        logs.event("released", notification=stored.id, merchant=stored.merchant, tier=tier.name, held=stored.reason)
+        body = {"merchant": stored.merchant, "tier": tier.name, "step": notification.step, "due": now_ms}
+        return Fact(Kind.RELEASED, stored.id, notification.run, now_ms, {**body, "reason": stored.reason})
+
+    def _is_overdue(self, stored: Stored, since: int | None) -> bool:
+        total_ms = self._ladder(stored).total * 1000
+        return self._now_ms() > (since if since is not None else stored.accepted_at) + total_ms + GRACE_MS
+
+    def _ladder(self, stored: Stored) -> Ladder:
+        try:
+            own = Ladder.parse(stored.ladder) if stored.ladder else None
+        except InvalidLadder:
+            own = None
+        merchant = self._lookup(stored.merchant)
+        return own or (merchant.ladder if merchant else None) or self._default_ladder
+
+    def _exhausted(self, stored: Stored) -> Fact:
+        """In a run of its own: within the one it was held in, it would stay held."""
+        detail = f"held for longer than its ladder and 24 h; the reason was: {stored.reason}"
+        body = {"merchant": stored.merchant, "tier": stored.tier, "reason": stored.reason, "detail": detail}
+        return Fact(Kind.EXHAUSTED, stored.id, stored.run + 1, self._now_ms(), body)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

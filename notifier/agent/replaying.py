@@ -1,0 +1,159 @@
+"""Sending again: one notification, or all that match a filter, as a job whose memory is its row in the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from notifier import logs
+from notifier.agent import rebuilding
+from notifier.agent.marking import Marker
+from notifier.agent.pace import Pace
+from notifier.broker.publisher import Publisher, fresh_message_id
+from notifier.broker.topology import Topology
+from notifier.domain import wire
+from notifier.domain.fact import Fact, Kind
+from notifier.domain.ladder import Ladder
+from notifier.domain.merchant import Merchant
+from notifier.domain.tier import Tier
+from notifier.errors import Conflict, InvalidInput, NotFound
+from notifier.ledger import holding, notifications, replays
+from notifier.ledger.database import Database
+from notifier.ledger.holding import Stored
+from notifier.ledger.notifications import Filter
+from notifier.ledger.replays import Replay
+
+#: Notifications looked at in one piece; a job that is cut off in the middle of one looks at it again.
+PIECE = 50
+#: Milliseconds after its due moment from which on an unfinished notification counts as lost on the way.
+LOST_MS = 600_000
+
+
+class Replaying:
+    """Replays one at once, jobs piece by piece. lookup: the merchant as it is known now. clock: Unix seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        topology: Topology,
+        marker: Marker,
+        pace: Pace,
+        lookup: Callable[[str], Merchant | None],
+        default_ladder: Ladder,
+        configured: Collection[Tier],
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.started = asyncio.Event()
+        self._database = database
+        self._publisher = publisher
+        self._topology = topology
+        self._marker = marker
+        self._pace = pace
+        self._lookup = lookup
+        self._default_ladder = default_ladder
+        self._configured = configured
+        self._clock = clock
+
+    async def one(self, notification: str, who: str) -> dict[str, Any]:
+        """Send it again from the first step of its ladder, in a run of its own.
+
+        Raises NotFound, Conflict (payload gone, still on its way), DatabaseUnavailable, BrokerError.
+        """
+        stored = await holding.stored(self._database, notification)
+        if stored is None:
+            raise NotFound(f"the ledger knows no notification {notification!r:.140}")
+        fact = await self._again(stored, who)
+        await self._marker.mark([fact])
+        return {"id": notification, "run": fact.run}
+
+    async def start(self, wanted: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """A job for everything that matches the filter now. Raises InvalidInput, DatabaseUnavailable."""
+        now_ms = self._now_ms()
+        total = await notifications.count(self._database, _until(Filter.parse(wanted), now_ms))
+        replay = await replays.create(self._database, wanted, who, total, now_ms)
+        logs.event("replay.started", replay=replay.id, who=who, total=total)
+        self.started.set()
+        return {"replay": replay.id, "total": total}
+
+    async def stop(self, replay: str) -> dict[str, Any]:
+        """No more of it. Raises NotFound, Conflict for one that has ended, DatabaseUnavailable."""
+        if await replays.finish(self._database, replay, self._now_ms(), "cancelled"):
+            return {"replay": replay, "state": "cancelled"}
+        known = await replays.get(self._database, replay)
+        if known is None:
+            raise NotFound(f"there is no replay {replay!r:.80}")
+        raise Conflict(f"replay {replay} has ended: it is {known.state}")
+
+    async def round(self) -> int:
+        """Go on with every job, one piece each; returns how many notifications were looked at.
+
+        Raises DatabaseUnavailable, BrokerError; then that piece is looked at again.
+        """
+        self.started.clear()
+        count = 0
+        for replay in await replays.running(self._database):
+            try:
+                count += await self._piece(replay)
+            except InvalidInput as error:  # of another version, which knew other filters
+                await replays.finish(self._database, replay.id, self._now_ms(), "cancelled", str(error))
+        return count
+
+    async def _piece(self, replay: Replay) -> int:
+        wanted = _until(Filter.parse(replay.wanted), replay.created_at)
+        page = await notifications.list_notifications(self._database, wanted, replay.cursor, PIECE)
+        facts, skipped = [], 0
+        for item in page.items:
+            await self._pace.some(1)
+            stored = await holding.stored(self._database, str(item["id"]))
+            try:
+                if stored is not None:
+                    facts.append(await self._again(stored, f"{replay.who} ({replay.id})"))
+            except Conflict as conflict:
+                skipped += 1
+                logs.event("replay.skipped", logging.DEBUG, notification=item["id"], why=str(conflict))
+        if facts:
+            await self._marker.mark(facts)
+        await replays.advance(self._database, replay.id, len(facts), skipped, page.next or replay.cursor)
+        if page.next is None:
+            await replays.finish(self._database, replay.id, self._now_ms())
+            logs.event("replay.done", replay=replay.id, total=replay.total)
+        return len(page.items)
+
+    async def _again(self, stored: Stored, who: str) -> Fact:
+        """Publish it, confirmed; returns the fact that says so."""
+        now_ms = self._now_ms()
+        _check_standing(stored, now_ms)
+        merchant = self._lookup(stored.merchant)
+        ladder = (merchant.ladder if merchant else None) or self._default_ladder
+        notification, tier = rebuilding.replayed(stored, ladder, self._configured, stored.run + 1, now_ms)
+        await self._publisher.publish_by(self._topology.way(tier), wire.write(notification, fresh_message_id()))
+        logs.event("replayed", notification=stored.id, merchant=stored.merchant, run=notification.run, who=who)
+        body = {"merchant": stored.merchant, "tier": tier.name, "step": 0, "due": notification.due_at, "who": who}
+        return Fact(Kind.REPLAYED, stored.id, notification.run, now_ms, body)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _check_standing(stored: Stored, now_ms: int) -> None:
+    """What is on its way already is not sent a second time beside it."""
+    if stored.status == "held":
+        raise Conflict(f"{stored.id} is held ({stored.reason}) and goes on by itself when that is over")
+    if stored.status not in ("accepted", "attempted"):
+        return
+    due = stored.due_at if stored.due_at is not None else stored.accepted_at
+    if now_ms < due + LOST_MS:
+        raise Conflict(
+            f"{stored.id} is on its way, due at {logs.moment(due)}: wait for its end, or cancel it first. "
+            "It can be replayed when it is 10 minutes overdue"
+        )
+
+
+def _until(wanted: Filter, now_ms: int) -> Filter:
+    """Only what had been accepted before: a job must not chase what it or others send meanwhile."""
+    return replace(wanted, until=now_ms if wanted.until is None else min(wanted.until, now_ms))

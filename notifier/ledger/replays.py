@@ -1,0 +1,106 @@
+"""Replays by filter: what was asked for, and how far it has come. The rows are the job's whole memory."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, desc, insert, select, update
+
+from notifier import logs
+from notifier.ledger.database import Database
+from notifier.ledger.schema import replays
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One job. wanted: the filter, as it was asked for. state: running, done or cancelled. total: matched at the start.
+
+    done, skipped: replayed, and not to be replayed. cursor: where to go on. Moments are Unix milliseconds.
+    """
+
+    id: str
+    wanted: Mapping[str, Any]
+    who: str
+    state: str
+    total: int
+    done: int
+    skipped: int
+    cursor: str | None
+    created_at: int
+    finished_at: int | None
+    problem: str | None
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON, for people and programs."""
+        return {
+            "id": self.id,
+            "filter": dict(self.wanted),
+            "who": self.who,
+            "state": self.state,
+            "total": self.total,
+            "done": self.done,
+            "skipped": self.skipped,
+            "created_at": logs.moment(self.created_at),
+            "finished_at": None if self.finished_at is None else logs.moment(self.finished_at),
+            "problem": self.problem,
+        }
+
+
+async def create(database: Database, wanted: Mapping[str, Any], who: str, total: int, now_ms: int) -> Replay:
+    """A new job, running. Raises DatabaseUnavailable."""
+    replay = Replay(f"rpl_{secrets.token_hex(8)}", dict(wanted), who, "running", total, 0, 0, None, now_ms, None, None)
+    row = {column.name: getattr(replay, column.name) for column in replays.columns if column.name != "filter"}
+    async with database.begin() as connection:
+        await connection.execute(insert(replays).values(row | {"filter": json.dumps(dict(wanted))}))
+    return replay
+
+
+async def get(database: Database, replay: str) -> Replay | None:
+    """One job; None for an id that is not known. Raises DatabaseUnavailable."""
+    async with database.connect() as connection:
+        row = (await connection.execute(select(replays).where(replays.c.id == replay))).first()
+    return None if row is None else _read(row)
+
+
+async def latest(database: Database, limit: int = 50) -> list[Replay]:
+    """The newest jobs, newest first. Raises DatabaseUnavailable."""
+    query = select(replays).order_by(desc(replays.c.created_at), replays.c.id).limit(limit)
+    async with database.connect() as connection:
+        return [_read(row) for row in await connection.execute(query)]
+
+
+async def running(database: Database) -> list[Replay]:
+    """What is not finished, oldest first. Raises DatabaseUnavailable."""
+    query = select(replays).where(replays.c.state == "running").order_by(replays.c.created_at, replays.c.id)
+    async with database.connect() as connection:
+        return [_read(row) for row in await connection.execute(query)]
+
+
+async def advance(database: Database, replay: str, done: int, skipped: int, cursor: str | None) -> None:
+    """So many more were done and skipped, and it goes on there. Raises DatabaseUnavailable."""
+    async with database.begin() as connection:
+        await connection.execute(
+            update(replays)
+            .where(replays.c.id == replay)
+            .values(done=replays.c.done + done, skipped=replays.c.skipped + skipped, cursor=cursor)
+        )
+
+
+async def finish(database: Database, replay: str, now_ms: int, state: str = "done", problem: str | None = None) -> bool:
+    """It ends here; False if it had ended before. Raises DatabaseUnavailable."""
+    async with database.begin() as connection:
+        ended = await connection.execute(
+            update(replays)
+            .where(replays.c.id == replay, replays.c.state == "running")
+            .values(state=state, finished_at=now_ms, problem=problem)
+        )
+        return ended.rowcount == 1
+
+
+def _read(row: Row[Any]) -> Replay:
+    columns = dict(row._mapping)
+    return Replay(wanted=json.loads(columns.pop("filter")), **columns)

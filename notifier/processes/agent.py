@@ -1,0 +1,262 @@
+"""What the agent is made of: one per machine, for what must be done once.
+
+It writes facts into the ledger, keeps the merchant registry, releases what is held, and knows the other machines. It
+works with the database down as well: then facts wait in the broker, and the registry is the copy of this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from setproctitle import setproctitle
+
+from notifier import logs
+from notifier.agent.cancelling import Cancelling
+from notifier.agent.desk import Desk
+from notifier.agent.fleet import Fleet
+from notifier.agent.intake import Intake
+from notifier.agent.keeping import Keeper
+from notifier.agent.marking import Marker
+from notifier.agent.pace import Pace
+from notifier.agent.registrar import Registrar
+from notifier.agent.release import Release
+from notifier.agent.replaying import Replaying
+from notifier.broker.publisher import Publisher
+from notifier.broker.topology import Topology
+from notifier.delivery.acceptance import Entrance
+from notifier.delivery.facts import Recorder
+from notifier.domain.merchant import Merchant
+from notifier.errors import ConfigurationError, RegistryUnreadable
+from notifier.ledger import merchants
+from notifier.ledger.late import LateDatabase
+from notifier.ledger.pruning import Pruner
+from notifier.ledger.writing import FactWriter
+from notifier.processes.log_control import LogControl
+from notifier.registry.cache import Registry
+from notifier.registry.replica import FILE, ReplicaWriter
+from notifier.settings import Settings
+from notifier.supervision.child import Parent
+
+#: The key of the desired state that says how far the registry is.
+REGISTRY = "registry"
+#: Seconds that this machine's processes get to live by a change of the registry.
+PUSH = 5.0
+#: Seconds over which the rate of facts is taken.
+_SPAN = 5.0
+
+
+class AgentProcess:
+    """The parts of the agent and the order in which they start and stop."""
+
+    def __init__(self, parent: Parent, settings: Settings) -> None:
+        self._parent = parent
+        self._settings = settings
+        topology = Topology(settings.namespace, settings.tiers, settings.delay)
+        state_dir = Path(settings.state_dir)
+        self._blocked: dict[str, object] = {}
+        self._began = logs.moment(int(time.time() * 1000))
+        self._counted: deque[tuple[float, int]] = deque(maxlen=int(_SPAN) + 1)
+        self._database = LateDatabase(settings.database)
+        self._registry = Registry(state_dir)
+        self._publisher = Publisher(settings.amqp_urls, topology, "agent publish")
+        self._recorder = Recorder(self._publisher, topology)
+        self._writer = FactWriter(self._database)
+        marker = Marker(self._writer, self._recorder)
+        self._fleet = Fleet(settings, topology, self._machine_state, self._on_registry, self._on_verb)
+        self._registrar = Registrar(
+            self._database, ReplicaWriter(state_dir / FILE), self._push, self._fleet.changed, time.time, settings
+        )
+        self._intake = Intake(
+            settings.amqp_urls,
+            topology,
+            self._publisher,
+            self._writer,
+            self._switch_off,
+            available=self._database.heard,
+        )
+        pace = Pace(settings.release_rate)
+        publishing = (self._database, self._publisher, topology, marker, pace, self._merchant)
+        self._release = Release(
+            *publishing,
+            lambda merchant: merchant in self._blocked,
+            settings.default_ladder,
+            settings.tiers,
+            needs_url=settings.callback is None,
+            clock=time.time,
+        )
+        self._replaying = Replaying(*publishing, settings.default_ladder, settings.tiers, clock=time.time)
+        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, settings.machine)
+        self._pruner = Pruner(self._database, settings.retention)
+        self._desk = Desk(
+            settings,
+            self._database,
+            self._registrar,
+            self._fleet,
+            self._replaying,
+            Cancelling(
+                self._database, self._registrar, marker, self._merchant, settings.default_ladder, clock=time.time
+            ),
+            Entrance(topology, self._publisher, self._recorder),
+        )
+        self._log = LogControl(parent, "agent", settings)
+        self._watching: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Start, work until told to drain, stop. Facts that are not stored by then stay with the broker."""
+        try:
+            if await self._started():
+                await self._parent.ready()
+                await self._parent.draining.wait()
+                logs.event("drain")
+        finally:
+            await self._stop()
+
+    async def _started(self) -> bool:
+        """Start; False when told to drain before that was done, for example while the broker is unreachable."""
+        starting = asyncio.create_task(self._start())
+        draining = asyncio.create_task(self._parent.draining.wait())
+        await asyncio.wait([starting, draining], return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return False
+        starting.result()
+        return True
+
+    async def _start(self) -> None:
+        """The registry comes first: the tier processes wait for it. The broker may be away for long."""
+        self._parent.statistics = self.statistics
+        await self._log.follow()
+        await self._parent.follow(self._on_block, "block/")
+        self._desk.serve(self._parent)
+        await self._database.start()
+        await self._registrar.start()
+        self._watching = asyncio.create_task(self._watch_registry(), name="registry news")
+        self._look_again()
+        await self._publisher.start(waiting=self._parent.progress)
+        await self._fleet.start(waiting=self._parent.progress)
+        await self._intake.start(waiting=self._parent.progress)
+        self._keeper.start()
+
+    async def _stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        await self._keeper.close()
+        await self._intake.close()
+        await self._registrar.close()
+        await self._fleet.close()
+        await self._recorder.close()
+        await self._publisher.close()
+        await self._database.close()
+        self._registry.close()
+
+    async def _watch_registry(self) -> None:
+        """What changed in the registry may let held notifications go."""
+        while True:
+            await self._registrar.changed.wait()
+            self._registrar.changed.clear()
+            self._look_again()
+            self._keeper.wake()
+
+    def _look_again(self) -> None:
+        try:
+            self._registry.refresh(0)
+        except RegistryUnreadable as error:
+            logs.event("registry.unreadable", why=str(error))
+
+    async def _push(self, word: Mapping[str, Any], critical: bool) -> Sequence[Mapping[str, Any]]:
+        value = {**word, "run": self._parent.boot["run"]}
+        body = {"key": REGISTRY, "value": value, "timeout": PUSH, "critical": critical}
+        pushed = await self._parent.control("push", body, timeout=PUSH + 2)
+        return list(pushed["slots"])
+
+    async def _on_registry(self, version: int, critical: bool) -> Mapping[str, Any]:
+        return await self._registrar.follow(version, critical)
+
+    async def _on_verb(self, verb: str, body: Mapping[str, Any], timeout: float) -> Mapping[str, Any]:
+        return await self._parent.control(verb, body, timeout=timeout)
+
+    async def _on_block(self, key: str, value: Any) -> None:
+        """Overrides of this machine: what they hold would be held again at once."""
+        merchant = key.removeprefix("block/")
+        if value and not (isinstance(value, Mapping) and not value.get("blocked", True)):
+            self._blocked[merchant] = value
+        else:
+            self._blocked.pop(merchant, None)
+            self._keeper.wake()
+
+    async def _switch_off(self, fact: Mapping[str, Any]) -> None:
+        """A `stopped` fact: the merchant's endpoint is gone for good."""
+        headers = fact.get("headers")
+        url = headers.get("url") if isinstance(headers, Mapping) else None
+        merchant, at = fact.get("merchant"), fact.get("at")
+        if isinstance(merchant, str) and isinstance(at, int):
+            await self._registrar.gone(merchant, url, at, str(fact.get("reason") or "410 Gone"))
+
+    async def _prune(self) -> bool:
+        now_ms = int(time.time() * 1000)
+        await merchants.forget_cancellations(self._database, now_ms)
+        return bool(await self._pruner.prune(now_ms))
+
+    def _merchant(self, merchant: str) -> Merchant | None:
+        """As it is known here and now."""
+        registered = self._registry.get(merchant)
+        if registered is None:
+            return None
+        return registered.at(int(time.time() * 1000), self._settings.ack_rule, self._settings.secrets)
+
+    def _machine_state(self) -> Mapping[str, Any]:
+        return {"since": self._began, "registry": self._registrar.version}
+
+    def statistics(self) -> dict[str, Any]:
+        """For the heartbeat."""
+        stale = self._registrar.stale_since
+        return {
+            **self._database.state(),
+            "facts": self._intake.facts,
+            "facts_per_s": self._facts_per_s(),
+            "poisoned": self._intake.poisoned,
+            "registry": {
+                "version": self._registrar.version,
+                "stale_since": None if stale is None else logs.moment(stale),
+            },
+            "keeper": self._keeper.holds,
+            "held": self._keeper.held,
+            "released": self._release.released,
+            "fleet": self._fleet.machines(),
+            "link": "up" if self._intake.connected and self._publisher.connected else "down",
+        }
+
+    def _facts_per_s(self) -> float:
+        """Over the last seconds; this is called once in each."""
+        now = time.monotonic()
+        self._counted.append((now, self._intake.facts))
+        since, before = self._counted[0]
+        return 0.0 if now <= since else round((self._intake.facts - before) / (now - since), 1)
+
+
+def main(slot: str, epoch: int, fd: int) -> int:
+    """The whole life of the agent; returns its exit code. fd: this end of the pipe to the master."""
+    setproctitle("notifier: agent")
+    return uvloop.run(_live(slot, epoch, fd))
+
+
+async def _live(slot: str, epoch: int, fd: int) -> int:
+    parent = await Parent.join(fd, slot, epoch)
+    try:
+        settings = Settings.received(parent.boot["settings"])
+        logs.configure(settings.log.level, settings.log.format, "agent")
+        await AgentProcess(parent, settings).run()
+    except ConfigurationError as error:
+        await parent.refuse(error.exit_code, str(error))
+        return error.exit_code
+    finally:
+        await parent.close()
+    return 0

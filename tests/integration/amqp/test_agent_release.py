@@ -1,0 +1,289 @@
+"""What is held goes on when its reason is gone: a real broker, a real SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledgers import attempts, decoded, held, notification, open_ledger, row, rows, url_of
+from publishing import publishing
+from queues import Bench
+
+from notifier.agent.marking import Marker
+from notifier.agent.pace import Pace
+from notifier.agent.release import GRACE_MS, Release
+from notifier.broker.publisher import Publisher
+from notifier.broker.topology import Topology
+from notifier.delivery.facts import Recorder
+from notifier.domain import wire
+from notifier.domain.decision import HoldReason, NextTier
+from notifier.domain.fact import Fact, Kind
+from notifier.domain.ladder import Ladder
+from notifier.domain.merchant import Merchant, Standing
+from notifier.domain.tier import Tier
+from notifier.errors import DatabaseUnavailable
+from notifier.ledger import holding, merchants
+from notifier.ledger.late import LateDatabase
+from notifier.ledger.merchants import Row
+from notifier.ledger.writing import FactWriter
+
+DEFAULT = Ladder.parse("0s,5s,1s")
+
+
+@dataclass
+class Stage:
+    """A release and all around it. known: what the registry says, changed by `becomes`."""
+
+    bench: Bench
+    database: LateDatabase
+    topology: Topology
+    publisher: Publisher
+    writer: FactWriter
+    release: Release
+    known: dict[str, Merchant] = field(default_factory=dict)
+    overrides: set[str] = field(default_factory=set)
+    now: list[float] = field(default_factory=lambda: [time.time()])
+
+    async def store(self, *facts: dict[str, Any]) -> None:
+        """Facts that came from tier processes."""
+        await self.writer.write(facts)
+
+    async def becomes(
+        self, merchant: str, standing: Standing, url: str | None = "http://127.0.0.1/", **more: Any
+    ) -> None:
+        """A change of the registry, in the database and in what is looked up."""
+        body = "{}" if url is not None else None
+        until = more.pop("until", None)
+        row_ = Row(merchant, 0, body, str(standing), until, url, 1)
+        await merchants.change(self.database, merchant, lambda _: row_)
+        self.known[merchant] = Merchant(merchant, url=url, standing=standing, until=until, **more)
+
+    async def next_in(self, tier: Tier) -> Any:
+        """What comes next in a work queue, as a tier process reads it."""
+        (message,) = await self.bench.take(self.topology.work_queue(tier))
+        return wire.read(message)
+
+
+@pytest.fixture
+async def stage(broker, bench: Bench, topology: Topology, declared, tmp_path: Path) -> AsyncIterator[Stage]:
+    known: dict[str, Merchant] = {}
+    overrides: set[str] = set()
+    now = [time.time()]
+    async with open_ledger(url_of(tmp_path)) as database, publishing(broker.url, topology) as publisher:
+        recorder = Recorder(publisher, topology)
+        writer = FactWriter(database)
+        release = Release(
+            database,
+            publisher,
+            topology,
+            Marker(writer, recorder),
+            Pace(10_000),
+            known.get,
+            overrides.__contains__,
+            DEFAULT,
+            topology.tiers,
+            needs_url=True,
+            clock=lambda: now[0],
+        )
+        yield Stage(bench, database, topology, publisher, writer, release, known, overrides, now)
+        await recorder.close()
+
+
+async def test_what_is_held_for_a_merchant_that_is_enabled_again_goes_on_where_it_was(stage: Stage) -> None:
+    climbing = notification("n1", step=1, attempt=2, ladder=Ladder.parse("1s,5s"), reference="order-7")
+    await stage.becomes("m1", Standing.DISABLED)
+    await stage.store(*held(climbing, HoldReason.DISABLED, Tier(5)))
+    assert await stage.release.round() == 0, "not while it is disabled"
+    await stage.becomes("m1", Standing.ENABLED)
+    assert await stage.release.round() == 1
+    came = await stage.next_in(Tier(5))
+    assert (came.id, came.step, came.attempt, came.run) == ("n1", 1, 2, 1)
+    assert (came.payload, came.reference, came.ladder) == (climbing.payload, "order-7", climbing.ladder)
+    assert came.due_at == pytest.approx(time.time() * 1000, abs=5000)
+    assert came.enqueued_at == climbing.enqueued_at
+    now = await row(stage.database, "n1")
+    assert (now["status"], now["run"]) == ("accepted", 1)
+    (event,) = await rows(stage.database, "SELECT * FROM events WHERE kind = 'released'")
+    assert (event["notification"], event["run"]) == ("n1", 1)
+    assert await stage.release.round() == 0, "it is released once"
+
+
+async def test_a_block_that_ends_by_itself_lets_go(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.BLOCKED, until=int(stage.now[0] * 1000) + 60_000)
+    await stage.store(*held(notification("n1")))
+    assert await stage.release.round() == 0
+    stage.now[0] += 61
+    stage.known["m1"] = replace(stage.known["m1"], standing=Standing.ENABLED, until=None)  # as it is read from then on
+    assert await stage.release.round() == 1
+
+
+async def test_a_merchant_that_is_registered_gets_what_was_held_for_it(stage: Stage) -> None:
+    await stage.store(*held(notification("n1", "stranger"), HoldReason.UNKNOWN_MERCHANT))
+    assert await stage.release.round() == 0
+    await stage.becomes("stranger", Standing.ENABLED)
+    assert await stage.release.round() == 1
+    assert (await stage.next_in(Tier(1))).merchant == "stranger"
+
+
+async def test_a_notification_with_a_url_of_its_own_needs_no_registered_merchant(stage: Stage) -> None:
+    await stage.store(*held(notification("n1", url="http://127.0.0.1/own")))
+    assert await stage.release.round() == 1
+    assert (await stage.next_in(Tier(1))).url == "http://127.0.0.1/own"
+
+
+async def test_an_override_of_this_machine_keeps_it_held(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    stage.overrides.add("m1")
+    await stage.store(*held(notification("n1")))
+    assert await stage.release.round() == 0
+    stage.overrides.clear()
+    assert await stage.release.round() == 1
+
+
+async def test_a_fact_that_arrives_after_the_merchant_was_enabled_is_released_too(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.BLOCKED)
+    await stage.store(*held(notification("early")))
+    await stage.becomes("m1", Standing.ENABLED)
+    assert await stage.release.round() == 1
+    await stage.store(*held(notification("late")))
+    assert await stage.release.round() == 1
+
+
+@pytest.mark.parametrize("reason", [HoldReason.NO_ROOM, HoldReason.BREAKER_OPEN])
+async def test_what_is_held_for_other_reasons_is_not_the_registrys_to_release(stage: Stage, reason: HoldReason) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    await stage.store(*held(notification("n1"), reason))
+    assert await stage.release.round() == 0
+
+
+async def test_what_is_held_again_at_once_rests_longer_each_time(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    waiting = notification("n1")
+    for run, seconds in enumerate((4, 8, 16)):
+        await stage.store(*held(replace(waiting, run=run)))
+        assert await stage.release.round() == 1
+        came = await stage.next_in(Tier(1))
+        await stage.store(*held(came))
+        stage.now[0] += seconds - 0.5
+        assert await stage.release.round() == 0, f"not within {seconds} s"
+        stage.now[0] += 1
+
+
+async def test_a_thousand_of_many_merchants_are_all_released_once(stage: Stage) -> None:
+    names = [f"n{number}" for number in range(1000)]
+    await stage.store(
+        *(fact for number, name in enumerate(names) for fact in held(notification(name, f"m{number % 7}")))
+    )
+    for number in range(7):
+        await stage.becomes(f"m{number}", Standing.ENABLED)
+    assert await stage.release.round() == 1000
+    came = await stage.bench.take(stage.topology.work_queue(Tier(1)), 1000, timeout=30)
+    assert sorted(wire.read(message).id for message in came) == sorted(names)
+    assert await holding.count(stage.database) == 0
+
+
+async def test_the_rate_bounds_what_is_released_and_every_merchant_has_its_turn(stage: Stage) -> None:
+    for merchant in ("many", "few"):
+        await stage.becomes(merchant, Standing.ENABLED)
+    await stage.store(*(fact for number in range(100) for fact in held(notification(f"many-{number:03}", "many"))))
+    await stage.store(*held(notification("few-1", "few")))
+    stage.release._pace = Pace(40)
+    began = time.monotonic()
+    releasing = asyncio.create_task(stage.release.round())
+    came = [wire.read(each).merchant for each in await stage.bench.take(stage.topology.work_queue(Tier(1)), 101)]
+    assert await releasing == 101
+    assert time.monotonic() - began >= (101 - 10) / 40 - 0.1
+    assert "few" in came[:30], "not after all of the other's"
+
+
+async def test_a_death_between_publish_and_mark_releases_it_again_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    await stage.store(*held(notification("n1")))
+    with monkeypatch.context() as dying:
+
+        async def dies(facts: object) -> None:
+            raise asyncio.CancelledError
+
+        dying.setattr(stage.release._marker, "mark", dies)
+        with pytest.raises(asyncio.CancelledError):
+            await stage.release.round()
+    assert (await stage.next_in(Tier(1))).run == 1
+    assert await stage.release.round() == 0, "it may be on its way"
+    stage.now[0] += 5
+    assert await stage.release.round() == 1
+    assert (await stage.next_in(Tier(1))).run == 1
+
+
+async def test_a_database_that_goes_away_after_the_publish_is_told_through_the_broker(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    await stage.store(*held(notification("n1")))
+    with monkeypatch.context() as away:
+
+        async def down(facts: object) -> None:
+            raise DatabaseUnavailable("it is locked")
+
+        away.setattr(stage.writer, "write", down)
+        assert await stage.release.round() == 1
+    (fact,) = await stage.bench.facts(stage.topology.ledger, 1)
+    assert (fact["kind"], fact["notification"], fact["run"]) == ("released", "n1", 1)
+
+
+async def test_two_agents_at_once_release_each_only_once(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    await stage.store(*(fact for number in range(200) for fact in held(notification(f"n{number}"))))
+    counts = await asyncio.gather(stage.release.round(), stage.release.round())
+    assert sum(counts) == 200
+    assert await stage.bench.ready(stage.topology.work_queue(Tier(1))) == 200
+
+
+async def test_what_is_held_beyond_its_ladder_and_a_day_is_exhausted_with_the_reason(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.DISABLED)
+    waiting = notification("n1", ladder=Ladder.parse("1s,5s"))
+    await stage.store(*held(waiting, HoldReason.DISABLED))
+    await stage.store(*held(notification("long", ladder=Ladder.parse("1d")), HoldReason.DISABLED))
+    stage.now[0] += GRACE_MS / 1000 + 5
+    assert await stage.release.end_overdue() == 0
+    stage.now[0] += 2
+    assert await stage.release.end_overdue() == 1
+    now = await row(stage.database, "n1")
+    assert (now["status"], now["reason"]) == ("exhausted", "disabled")
+    assert (await row(stage.database, "long"))["status"] == "held"
+    (event,) = await rows(stage.database, "SELECT * FROM events WHERE kind = 'exhausted'")
+    assert "held for longer than its ladder and 24 h" in event["detail"]
+    assert await stage.release.end_overdue() == 0
+
+
+async def test_a_replay_gives_what_is_held_a_new_deadline(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.DISABLED)
+    waiting = notification("n1", ladder=Ladder.parse("1s"))
+    await stage.store(*held(waiting, HoldReason.DISABLED))
+    (ago,) = await rows(stage.database, "SELECT at FROM events WHERE kind = 'held'")
+    later = ago["at"] + 23 * 3_600_000
+    again = Fact(Kind.REPLAYED, "n1", 1, later, {"merchant": "m1", "tier": "1s", "who": "me"})
+    (held_again,) = held(replace(waiting, run=1), HoldReason.DISABLED)
+    await stage.store(*decoded(again), held_again | {"at": later + 1000})
+    stage.now[0] = ago["at"] / 1000 + 30 * 3600
+    assert await stage.release.end_overdue() == 0
+    stage.now[0] = later / 1000 + 25 * 3600
+    assert await stage.release.end_overdue() == 1
+
+
+async def test_what_climbed_on_after_a_release_is_let_alone(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    await stage.store(*held(notification("n1")))
+    assert await stage.release.round() == 1
+    came = await stage.next_in(Tier(1))
+    failed = attempts(came, NextTier(Tier(5), came.step + 1))
+    await stage.store(*failed)
+    assert (await row(stage.database, "n1"))["status"] == "attempted"
+    stage.now[0] += 3600
+    assert await stage.release.round() == 0
