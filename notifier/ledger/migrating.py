@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -17,7 +18,6 @@ from alembic.script.revision import ResolutionError
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, inspect
 
-from alembic import command
 from notifier.errors import DatabaseMismatch
 from notifier.ledger.database import Database, driver_url, place
 from notifier.ledger.schema import metadata

@@ -6,7 +6,7 @@ There are no foreign keys: facts arrive in any order, an attempt before its noti
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"},
@@ -14,6 +14,15 @@ metadata = MetaData(
 
 #: SQLite numbers rows by itself only in a column that is exactly INTEGER PRIMARY KEY.
 _Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _place(name: str) -> Column[bytes]:
+    """The place of the fact that certain other columns are taken from; empty: of none."""
+    return Column(name, LargeBinary, nullable=False, server_default=text("''"))
+
+
+#: What waits for an attempt in the broker.
+_WAITS = "status IN ('accepted', 'attempted')"
 
 #: One row per notification: what its facts come to. Every column is merged so that their order does not matter.
 notifications = Table(
@@ -29,18 +38,18 @@ notifications = Table(
     Column("payload", LargeBinary),
     Column("accepted_at", BigInteger, nullable=False),  # the earliest moment known of it
     Column("updated_at", BigInteger, nullable=False),  # of its newest fact
-    Column("score", BigInteger, nullable=False),  # see standing.py: the greatest one says the status
+    _place("status_of"),  # see standing.py: the place of the fact that says status … detail, finished_at
     Column("status", String(16), nullable=False),
     Column("reason", String(64)),
     Column("detail", Text),
     Column("run", Integer, nullable=False),  # the highest
-    Column(
-        "progress", BigInteger, nullable=False, server_default="-1"
-    ),  # of the newest attempt, which says what follows
     Column("attempts", Integer, nullable=False, server_default="0"),
+    _place("whole_of"),  # the place of the fact that says reference … payload
+    _place("step_of"),  # … step, tier, due_at
     Column("step", Integer),
     Column("tier", String(32)),  # where it waits, or was last
     Column("due_at", BigInteger),  # of the next attempt, as far as it is known
+    _place("last_of"),  # … last_error, last_status
     Column("last_error", String(32)),
     Column("last_status", Integer),
     Column("finished_at", BigInteger),  # completed, exhausted, stopped, poisoned; None otherwise
@@ -51,6 +60,8 @@ notifications = Table(
     Index("ix_notifications_status_merchant_accepted_at", "status", "merchant", "accepted_at"),
     Index("ix_notifications_reference", "reference"),
     Index("ix_notifications_finished_at", "finished_at"),
+    # for what is late now: nothing but what waits, however much has been finished
+    Index("ix_notifications_tier_due_at", "tier", "due_at", sqlite_where=text(_WAITS), postgresql_where=text(_WAITS)),
 )
 
 #: One row per attempt.

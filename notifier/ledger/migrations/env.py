@@ -1,6 +1,7 @@
 """How alembic runs the migrations: on the connection that `migrating.py` gives it, in its transaction."""
 
 from alembic import context
+
 from notifier.ledger.schema import metadata
 
 connection = context.config.attributes["connection"]

@@ -1,7 +1,6 @@
 """The tables of the first ledger"""
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "0001"
@@ -120,16 +119,18 @@ def upgrade() -> None:
         sa.Column("payload", sa.LargeBinary(), nullable=True),
         sa.Column("accepted_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.Column("score", sa.BigInteger(), nullable=False),
+        sa.Column("status_of", sa.LargeBinary(), server_default=sa.text("''"), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.String(length=64), nullable=True),
         sa.Column("detail", sa.Text(), nullable=True),
         sa.Column("run", sa.Integer(), nullable=False),
-        sa.Column("progress", sa.BigInteger(), server_default="-1", nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("whole_of", sa.LargeBinary(), server_default=sa.text("''"), nullable=False),
+        sa.Column("step_of", sa.LargeBinary(), server_default=sa.text("''"), nullable=False),
         sa.Column("step", sa.Integer(), nullable=True),
         sa.Column("tier", sa.String(length=32), nullable=True),
         sa.Column("due_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_of", sa.LargeBinary(), server_default=sa.text("''"), nullable=False),
         sa.Column("last_error", sa.String(length=32), nullable=True),
         sa.Column("last_status", sa.Integer(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
@@ -146,6 +147,10 @@ def upgrade() -> None:
         batch_op.create_index("ix_notifications_status_accepted_at_id", ["status", "accepted_at", "id"], unique=False)
         batch_op.create_index(
             "ix_notifications_status_merchant_accepted_at", ["status", "merchant", "accepted_at"], unique=False
+        )
+        waits = sa.text("status IN ('accepted', 'attempted')")
+        batch_op.create_index(
+            "ix_notifications_tier_due_at", ["tier", "due_at"], sqlite_where=waits, postgresql_where=waits
         )
 
     op.create_table(

@@ -1,0 +1,105 @@
+"""Facts into the ledger: each one once, and what they come to in the row of their notification.
+
+All facts of a call in one transaction: insert what is absent, then merge what was absent into the notifications. So a
+fact that comes again changes nothing, and the rows do not depend on the order in which facts come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table, case, func
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from notifier.domain.fact import Kind
+from notifier.ledger.database import Database
+from notifier.ledger.fact_rows import BadFact, Read, Row, read
+from notifier.ledger.schema import attempts, events, notifications
+
+__all__ = ["BadFact", "FactWriter", "Written"]
+
+#: Columns of a notification that are taken together from one fact: that with the greatest place.
+_GROUPS = {
+    "status_of": ("status", "reason", "detail", "finished_at"),
+    "whole_of": ("reference", "url", "ladder", "content_type", "headers", "payload"),
+    "step_of": ("step", "tier", "due_at"),
+    "last_of": ("last_error", "last_status"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch. stopped: the new facts, as they were told, that ask to disable their merchant."""
+
+    new: int
+    known: int
+    stopped: Sequence[Mapping[str, Any]]
+
+
+class FactWriter:
+    """Writes facts as they stand on the wire (`domain.fact.encode`)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def write(self, facts: Sequence[Mapping[str, Any]]) -> Written:
+        """Store them, all or none; any of them may be known already. Once this returns they survive everything that
+        the database survives.
+
+        Raises DatabaseUnavailable; BadFact, if one of them can never be stored.
+        """
+        told = [read(fact) for fact in facts]
+        if not told:
+            return Written(0, 0, ())
+        async with self._database.begin() as connection:
+            made = await self._insert(connection, attempts, "attempt", [one.attempt for one in told if one.attempt])
+            noted = await self._insert(connection, events, "id", [one.event for one in told if one.event])
+            new = [not known for known in _known(told, made, noted)]
+            await self._merge(connection, [one for one, is_new in zip(told, new, strict=True) if is_new])
+        stopped = [
+            fact
+            for fact, one, is_new in zip(facts, told, new, strict=True)
+            if is_new and one.kind is Kind.STOPPED and fact.get("disable") is True
+        ]
+        return Written(sum(new), len(new) - sum(new), stopped)
+
+    async def _insert(self, connection: AsyncConnection, table: Table, key: str, rows: Sequence[Row]) -> set[str]:
+        """Insert what is absent; returns the keys of what was."""
+        if not rows:
+            return set()
+        # in one order everywhere, so that two agents with the same facts wait for each other instead of for ever
+        ordered = sorted(rows, key=lambda row: str(row[key]))
+        absent = self._database.insert(table).on_conflict_do_nothing(index_elements=[key]).returning(table.c[key])
+        return set((await connection.execute(absent, ordered)).scalars())
+
+    async def _merge(self, connection: AsyncConnection, told: Iterable[Read]) -> None:
+        rows = sorted((one.notification for one in told if one.notification), key=lambda row: str(row["id"]))
+        if rows:
+            await connection.execute(self._merging(), rows)
+
+    def _merging(self) -> Any:
+        """INSERT of what a fact says, or UPDATE of what more it says than the row."""
+        insert = self._database.insert(notifications)
+        old, new = notifications.c, insert.excluded
+        most, least = ("max", "min") if self._database.dialect == "sqlite" else ("greatest", "least")
+        changed: dict[str, Any] = {
+            "merchant": case((new.merchant > old.merchant, new.merchant), else_=old.merchant),
+            "accepted_at": getattr(func, least)(old.accepted_at, new.accepted_at),
+            "updated_at": getattr(func, most)(old.updated_at, new.updated_at),
+            "run": getattr(func, most)(old.run, new.run),
+            "attempts": old.attempts + new.attempts,
+        }
+        for place, names in _GROUPS.items():
+            newer = new[place] > old[place]
+            changed |= {name: case((newer, new[name]), else_=old[name]) for name in (place, *names)}
+        return insert.on_conflict_do_update(index_elements=["id"], set_=changed)
+
+
+def _known(told: Iterable[Read], made: set[str], noted: set[str]) -> Iterable[bool]:
+    """For each fact whether it was known before, or came earlier in the same batch."""
+    for one in told:
+        fresh, key = (made, one.attempt["attempt"]) if one.attempt else (noted, one.id)
+        yield key not in fresh
+        fresh.discard(key)
