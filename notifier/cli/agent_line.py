@@ -38,7 +38,7 @@ async def asked(operator: Asking, action: str, data: Mapping[str, Any], timeout:
     """The same on a line that is open. timeout: seconds for the agent; the master gets a little more."""
     slots = (await operator.ask("status", timeout=PROMPT))["slots"]
     if all(slot["slot"] != AGENT for slot in slots):
-        raise NoAgent("this service runs without an agent (notifier run --no-agent), and only an agent can do this")
+        raise NoAgent("this service runs without an agent (notifier run --no-agent), and nobody else can change that")
     body = {"to": AGENT, "action": action, "data": dict(data), "timeout": timeout}
     try:
         (reply,) = (await operator.ask("send", body, timeout=timeout + PROMPT))["replies"]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from notifier.cli import ctl_events, ctl_look, ctl_processes, ctl_state, ctl_watch
+from notifier.cli import ctl_block, ctl_events, ctl_fleet, ctl_look, ctl_processes, ctl_state, ctl_watch
 
 app = typer.Typer(add_completion=False)
 
 
 @app.callback()
-def group() -> None:
+def group(
+    context: typer.Context,
+    fleet: Annotated[
+        bool, typer.Option("--fleet", help=f"On every machine of the namespace: {', '.join(ctl_fleet.VERBS)}.")
+    ] = False,
+) -> None:
     """Look at a running service and steer it, over the control socket in its runtime directory.
 
     TIER is 5s or tier:5s, or all. Only the user who runs the service, and root, may do this; each deed is in the log.
@@ -18,6 +25,12 @@ def group() -> None:
 
     Exit code: 0 only if every process addressed did it; 1 otherwise, with those that did not on stderr.
     """
+    if fleet and context.invoked_subcommand not in ctl_fleet.VERBS:
+        raise typer.BadParameter(
+            f"{context.invoked_subcommand} is not for all machines at once; what is: {', '.join(ctl_fleet.VERBS)}",
+            param_hint="--fleet",
+        )
+    context.obj = fleet
 
 
 _VERBS = (
@@ -29,14 +42,15 @@ _VERBS = (
     ("events", ctl_events.events, "what happens, as it happens"),
     ("pause", ctl_state.pause, "let a tier take no more notifications"),
     ("resume", ctl_state.resume, "take a pause back"),
-    ("block", ctl_state.block, "call a merchant no more"),
-    ("unblock", ctl_state.unblock, "take a block back"),
+    ("block", ctl_block.block, "call a merchant no more"),
+    ("unblock", ctl_block.unblock, "take a block back"),
     ("set", ctl_state.set_, "prefetch or concurrency of a tier"),
     ("log-level", ctl_state.log_level, "how much processes log"),
     ("drain", ctl_processes.drain, "let processes finish and stay away"),
     ("restart", ctl_processes.restart, "restart processes, one at a time"),
     ("reload", ctl_processes.reload, "read the settings again"),
     ("shutdown", ctl_processes.shutdown, "stop the service"),
+    ("fleet", ctl_fleet.fleet, "the machines of this namespace"),
     ("send", ctl_processes.send, "send a named action to processes"),
 )
 

@@ -11,24 +11,33 @@ from typing import Any
 import typer
 
 from notifier.cli import ctl_answers, ctl_spans, ctl_view
-from notifier.cli.ctl_line import PROMPT, complain, entries, print_json, talk
+from notifier.cli.ctl_fleet import Outcome, conclude, everywhere, on_all
+from notifier.cli.ctl_line import PROMPT, Asking, complain, entries, print_json, talk
 from notifier.cli.ctl_options import ALL, Tier, TierOrAll
 from notifier.cli.ctl_targets import address
 from notifier.cli.options import AsJson
 from notifier.cli.table import print_table
-from notifier.supervision.operator import Operator
+from notifier.errors import NotifierError
+from notifier.supervision.channel import Body
+
+#: What the master says, and all that operators have set.
+Status = tuple[Body, list[dict[str, Any]]]
 
 
-def status(as_json: AsJson = False) -> None:
+def status(context: typer.Context, as_json: AsJson = False) -> None:
     """The page for 3 a.m.: what is wrong, then every process, then what operators have set.
 
     VERSION is that of what operators have set, as the process has it; `41 of 42` means that it lacks the newest.
-    LATE P99: one attempt in a hundred started later after its due moment. Exit code: 0, whatever is wrong.
+    LATE P99: one attempt in a hundred started later after its due moment. Exit code: 0, whatever is wrong; with --fleet
+    1 if a machine did not answer.
 
     Examples:
       notifier ctl status
       notifier ctl status --json | jq '.slots[] | select(.state != "ready") | .slot'
     """
+    if on_all(context):
+        _print_statuses(talk(lambda operator: everywhere(operator, _status)), as_json)
+        return
     shown, overrides = talk(_status)
     if as_json:
         print_json({**shown, "entries": overrides})
@@ -36,17 +45,13 @@ def status(as_json: AsJson = False) -> None:
     ctl_view.print_page(shown, overrides, datetime.now(UTC))
 
 
-def ping(as_json: AsJson = False) -> None:
+def ping(context: typer.Context, as_json: AsJson = False) -> None:
     """Whether the master answers, and how fast.
 
     Examples:
       notifier ctl ping && echo alive
     """
-    answer, seconds = talk(_ping)
-    if as_json:
-        print_json({**answer, "ms": round(seconds * 1000, 3)})
-    else:
-        typer.echo(f"the master answers: pid {answer['pid']}, {seconds * 1000:.1f} ms")
+    conclude(context, _ping, as_json)
 
 
 def inflight(tier: Tier, as_json: AsJson = False) -> None:
@@ -93,15 +98,38 @@ def stacks(tier: TierOrAll = ALL, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-async def _status(operator: Operator) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+async def _status(operator: Asking) -> Status:
     shown, overrides = await asyncio.gather(operator.ask("status", timeout=PROMPT), entries(operator))
     return shown, overrides
 
 
-async def _ping(operator: Operator) -> tuple[Mapping[str, Any], float]:
+async def _ping(operator: Asking) -> Outcome:
     began = time.perf_counter()
     answer = await operator.ask("ping", timeout=5)
-    return answer, time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    said = f"the master answers: pid {answer['pid']}, {seconds * 1000:.1f} ms"
+    return Outcome(said, [], {**answer, "ms": round(seconds * 1000, 3)}, ok=True)
+
+
+def _print_statuses(found: Sequence[tuple[str, Status | NotifierError]], as_json: bool) -> None:
+    """One page after the other."""
+    ok = not any(isinstance(result, NotifierError) for _, result in found)
+    if as_json:
+        machines = [
+            {"machine": name, "error": str(result)}
+            if isinstance(result, NotifierError)
+            else {"machine": name, **result[0], "entries": result[1]}
+            for name, result in found
+        ]
+        print_json({"ok": ok, "machines": machines})
+    for number, (name, result) in enumerate([] if as_json else found):
+        typer.echo(f"{chr(10) * bool(number)}== {ctl_answers.visible(name)}")
+        if isinstance(result, NotifierError):
+            complain(f"{ctl_answers.visible(name)}: {result}")
+        else:
+            ctl_view.print_page(*result, datetime.now(UTC))
+    if not ok:
+        raise typer.Exit(1)
 
 
 def _works(replies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

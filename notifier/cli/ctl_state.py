@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from notifier.cli import ctl_answers, ctl_spans
-from notifier.cli.ctl_line import PROMPT, complain, entries, print_json, talk
+from notifier.cli.ctl_fleet import Outcome, conclude
+from notifier.cli.ctl_line import PROMPT, Asking, entries
 from notifier.cli.ctl_options import ALL, For, Reason, Tier, TierOrAll, span
 from notifier.cli.ctl_targets import address, covers, members
 from notifier.cli.options import AsJson
-from notifier.domain.notification import check_merchant
-from notifier.supervision.operator import Operator
 
 LEVELS = ("debug", "info", "warning", "error")
 #: The word that takes an override back.
@@ -34,7 +33,7 @@ class Change:
     critical: bool = False
 
 
-def pause(tier: Tier, for_: For = None, reason: Reason = None, as_json: AsJson = False) -> None:
+def pause(context: typer.Context, tier: Tier, for_: For = None, reason: Reason = None, as_json: AsJson = False) -> None:
     """Let a tier take no more notifications: what runs is finished, what was not begun goes back to RabbitMQ.
 
     A paused tier's notifications wait in RabbitMQ and are late afterwards; none is lost. The pause holds for processes
@@ -45,10 +44,11 @@ def pause(tier: Tier, for_: For = None, reason: Reason = None, as_json: AsJson =
       notifier ctl pause all
     """
     to = address(tier)
-    _set([Change(f"pause/{to}", {"paused": True}, to, critical=True)], f"{to} is paused", for_, reason, as_json)
+    change = Change(f"pause/{to}", {"paused": True}, to, critical=True)
+    _set(context, [change], f"{to} is paused", for_, reason, as_json)
 
 
-def resume(tier: Tier, as_json: AsJson = False) -> None:
+def resume(context: typer.Context, tier: Tier, as_json: AsJson = False) -> None:
     """Take a pause back. `resume all` takes every pause back.
 
     Exit code: 1 also if the tier stays paused, because another pause covers it.
@@ -57,57 +57,11 @@ def resume(tier: Tier, as_json: AsJson = False) -> None:
       notifier ctl resume 5s
     """
     to = address(tier)
-    account = talk(lambda operator: _resume(operator, to))
-    if as_json:
-        print_json(account)
-    else:
-        typer.echo(account["said"])
-        for sentence in account["missing"]:
-            complain(sentence)
-    if not account["ok"]:
-        raise typer.Exit(1)
-
-
-def block(
-    merchant: Annotated[str, typer.Argument(metavar="MERCHANT")],
-    for_: For = None,
-    reason: Reason = None,
-    as_json: AsJson = False,
-) -> None:
-    """Call a merchant no more: its notifications are held, with their payload, instead of delivered.
-
-    Holds on this machine, for processes that start later, too, until `unblock` or the end of --for. Once this has said
-    `live in 5 of 5 processes`, no call to the merchant starts any more. A process that does not answer is restarted.
-
-    Examples:
-      notifier ctl block shop-7 --reason "charged twice, see INC-118"
-    """
-    check_merchant(merchant)
-    value = {"blocked": True} if reason is None else {"blocked": True, "reason": reason}  # held with it, in the ledger
-    change = Change(f"block/{merchant}", value, ALL, critical=True)
-    _set([change], f"{merchant} is blocked", for_, reason, as_json)
-
-
-def unblock(
-    merchant: Annotated[str, typer.Argument(metavar="MERCHANT")], reason: Reason = None, as_json: AsJson = False
-) -> None:
-    """Take a block back.
-
-    Examples:
-      notifier ctl unblock shop-7
-    """
-    check_merchant(merchant)
-    key = f"block/{merchant}"
-    if not talk(lambda operator: _is_set(operator, key)):
-        if as_json:
-            print_json({"ok": True, "changes": []})
-        else:
-            typer.echo(f"{merchant} was not blocked on this machine")
-        return
-    _set([Change(key, None, ALL)], f"{merchant} is no longer blocked", None, reason, as_json)
+    conclude(context, lambda operator: _resume(operator, to), as_json)
 
 
 def set_(
+    context: typer.Context,
     tier: Tier,
     values: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="prefetch=N or concurrency=N.")],
     for_: For = None,
@@ -127,10 +81,11 @@ def set_(
     wanted = [_assignment(text) for text in values]
     changes = [Change(f"set/{to}/{name}", value, to) for name, value in wanted]
     said = ", ".join(f"{name} = {DEFAULT if value is None else value}" for name, value in wanted)
-    _set(changes, f"{to}: {said}", for_, reason, as_json)
+    _set(context, changes, f"{to}: {said}", for_, reason, as_json)
 
 
 def log_level(
+    context: typer.Context,
     level: Annotated[str, typer.Argument(metavar="LEVEL", help="debug, info, warning, error; default: as set.")],
     tier: TierOrAll = ALL,
     for_: For = None,
@@ -147,34 +102,40 @@ def log_level(
         raise typer.BadParameter(f"{level!r} is none of {', '.join((*LEVELS, DEFAULT))}", param_hint="LEVEL")
     to = address(tier)
     change = Change(f"log-level/{to}", None if level == DEFAULT else level, to)
-    _set([change], f"{to}: log level = {level}", for_, reason, as_json)
+    _set(context, [change], f"{to}: log level = {level}", for_, reason, as_json)
 
 
-def _set(changes: Sequence[Change], said: str, for_: str | None, reason: str | None, as_json: bool) -> None:
+def _set(
+    context: typer.Context, changes: Sequence[Change], said: str, for_: str | None, reason: str | None, as_json: bool
+) -> None:
     seconds = None if for_ is None else span(for_, "--for")
     if seconds is not None and any(change.value is None for change in changes):
         raise typer.BadParameter("what goes back to the settings has no end", param_hint="--for")
-    done = talk(lambda operator: _pushed(operator, changes, seconds, reason))
-    accounts = [ctl_answers.of_push(pushed, addressed) for pushed, addressed in done]
-    ok = all(account.ok for account in accounts)
-    if as_json:
-        told = [
-            {**pushed, "addressed": addressed, "live": account.live}
-            for (pushed, addressed), account in zip(done, accounts, strict=True)
-        ]
-        print_json({"ok": ok, "changes": told})
-    else:
-        worst = min(accounts, key=lambda account: account.live)
-        typer.echo(f"{said}{_until(seconds)}: {worst.said}")
-        for sentence in dict.fromkeys(sentence for account in accounts for sentence in account.missing):
-            complain(sentence)
-    _warn_unsaved([pushed for pushed, _ in done])
-    if not ok:
-        raise typer.Exit(1)
+    conclude(context, lambda operator: pushed(operator, changes, said, seconds, reason), as_json)
+
+
+async def pushed(
+    operator: Asking, changes: Sequence[Change], said: str, seconds: float | None, reason: str | None
+) -> Outcome:
+    """Make these changes of what operators have set on one machine. seconds: until they end by themselves."""
+    done = await _pushed(operator, changes, seconds, reason)
+    accounts = [ctl_answers.of_push(answer, addressed) for answer, addressed in done]
+    worst = min(accounts, key=lambda account: account.live)
+    shown = [
+        {**answer, "addressed": addressed, "live": account.live}
+        for (answer, addressed), account in zip(done, accounts, strict=True)
+    ]
+    return Outcome(
+        f"{said}{until(seconds)}: {worst.said}",
+        list(dict.fromkeys(sentence for account in accounts for sentence in account.missing)),
+        {"changes": shown},
+        all(account.ok for account in accounts),
+        _unsaved([answer for answer, _ in done]),
+    )
 
 
 async def _pushed(
-    operator: Operator, changes: Sequence[Change], seconds: float | None, reason: str | None
+    operator: Asking, changes: Sequence[Change], seconds: float | None, reason: str | None
 ) -> list[tuple[Mapping[str, Any], list[str]]]:
     """Push each; with the answer, the slots that it was meant for. Nothing is pushed for a target that is not there."""
     status = await operator.ask("status", timeout=PROMPT)
@@ -190,7 +151,7 @@ async def _pushed(
     return done
 
 
-async def _resume(operator: Operator, to: str) -> dict[str, Any]:
+async def _resume(operator: Asking, to: str) -> Outcome:
     status = await operator.ask("status", timeout=PROMPT)
     addressed = members(to, status["slots"])
     set_now = [entry["key"] for entry in await entries(operator) if entry["key"].startswith("pause/")]
@@ -205,19 +166,13 @@ async def _resume(operator: Operator, to: str) -> dict[str, Any]:
     missing = [sentence for account in accounts for sentence in account.missing]
     missing += [f"{to} stays paused by the pause of {_group(key)}: notifier ctl resume {_group(key)}" for key in others]
     worst = min(accounts, key=lambda account: account.live, default=None)
-    return {
-        "ok": not missing,
-        "said": f"{to} has no pause of its own" if worst is None else f"{to} is resumed: {worst.said}",
-        "missing": list(dict.fromkeys(missing)),
-        "changes": [
-            {**answer, "addressed": addressed, "live": account.live}
-            for answer, account in zip(answers, accounts, strict=True)
-        ],
-    }
-
-
-async def _is_set(operator: Operator, key: str) -> bool:
-    return any(entry["key"] == key for entry in await entries(operator))
+    said = f"{to} has no pause of its own" if worst is None else f"{to} is resumed: {worst.said}"
+    told = list(dict.fromkeys(missing))
+    shown = [
+        {**answer, "addressed": addressed, "live": account.live}
+        for answer, account in zip(answers, accounts, strict=True)
+    ]
+    return Outcome(said, told, {"said": said, "missing": told, "changes": shown}, not missing)
 
 
 def _group(key: str) -> str:
@@ -236,13 +191,15 @@ def _assignment(text: str) -> tuple[str, int | None]:
     return name, int(value)
 
 
-def _until(seconds: float | None) -> str:
+def until(seconds: float | None) -> str:
+    """` until 14:00:00Z`; nothing if there is no end."""
     if seconds is None:
         return ""
     now = datetime.now(UTC)
     return f" until {ctl_spans.moment((now + timedelta(seconds=seconds)).isoformat(), now)}"
 
 
-def _warn_unsaved(answers: Sequence[Mapping[str, Any]]) -> None:
-    if not all(answer["saved"] for answer in answers):
-        complain("it is not written to disk and would be lost with the master; its log says why (state.unsaved)")
+def _unsaved(answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    if all(answer["saved"] for answer in answers):
+        return []
+    return ["it is not written to disk and would be lost with the master; its log says why (state.unsaved)"]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from notifier.settings import Settings, load
+from notifier.settings import Settings, load, without_password
 
 if TYPE_CHECKING:
     from notifier.ledger.database import Database
@@ -23,10 +23,12 @@ def reading(work: Callable[[Database], Awaitable[T]], settings: Settings | None 
 
 
 async def _reading(work: Callable[[Database], Awaitable[T]], settings: Settings) -> T:
-    from notifier.ledger.database import Database  # here: its libraries take longer to import than all else
+    from notifier.ledger import migrating  # here: its libraries take longer to import than all else
+    from notifier.ledger.database import Database
 
     database = await Database.open(settings.database, read_only=True)
     try:
+        await migrating.check(database, without_password(settings.database))
         return await work(database)
     finally:
         await database.close()

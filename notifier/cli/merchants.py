@@ -183,9 +183,8 @@ def rotate(
       notifier merchants rotate shop-7 --grace 7d
     """
     fields = stated(None, None, None, None, None, None, secret)
-    if grace is not None:
-        fields["grace"] = 0.0 if grace == "0s" else span(grace, "--grace")
-    _change("rotate", merchant, f"{merchant} has a new secret", as_json, fields=fields)
+    seconds = None if grace is None else 0.0 if grace == "0s" else span(grace, "--grace")
+    _change("rotate", merchant, f"{merchant} has a new secret", as_json, fields=fields, seconds=seconds)
 
 
 @app.command(short_help="call it again")

@@ -173,7 +173,10 @@ class Parent:
         return await self._send(to, action, data, PATIENCE, reply=False)
 
     async def control(self, verb: str, body: Mapping[str, Any] | None = None, timeout: float = 30.0) -> Body:
-        """Ask the master what operators can ask it through the control socket. Raises like `ask`."""
+        """Ask the master what operators can ask it through the control socket. Raises like `ask`.
+
+        `who` in the body: for whom this process asks, for the log and for those who look at what was set.
+        """
         return await self._channel.ask("control", {"verb": verb, "body": dict(body or {})}, timeout=timeout)
 
     async def progress(self, sentence: str) -> None:

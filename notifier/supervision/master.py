@@ -220,7 +220,8 @@ class Master:
             return await self._verbs.ask(str(sender), "send", body, sender)
         match body:
             case {"verb": str(verb), "body": dict(words)}:
-                return await self._verbs.ask(str(sender), verb, words, sender)
+                who = f"{words['who']}, by {sender}" if isinstance(words.get("who"), str) else str(sender)
+                return await self._verbs.ask(who, verb, words, sender)
         raise InvalidInput("a request needs a verb and a body")
 
     @contextlib.asynccontextmanager

@@ -100,7 +100,7 @@ async def test_a_block_is_live_in_all_processes_and_says_so_also_over_a_restart(
         await stage.ready()
         code, out, _ = await ctl(tmp_path, "block", "shop-7", "--reason", "INC-118", "--for", "1h")
         assert code == 0
-        assert re.fullmatch(r"shop-7 is blocked until \S+Z: live in 3 of 3 processes\n", out)
+        assert re.fullmatch(r"shop-7 is blocked on this machine until \S+Z: live in 3 of 3 processes\n", out)
         for number in range(3):
             assert stage.said("applied block/shop-7={'blocked': True, 'reason': 'INC-118'}", f"toy:{number}")
         told = json.loads((await ctl(tmp_path, "status", "--json"))[1])
@@ -138,10 +138,12 @@ async def test_a_process_that_hangs_is_replaced_before_the_block_is_answered(tmp
         await stage.line("hangs", "toy:1")
         await stuck
         code, out, err = await ctl(tmp_path, "block", "shop-7")
-        assert (code, out) == (1, "shop-7 is blocked: live in 1 of 2 processes\n")
-        assert err == (
-            "notifier: toy:1 did not answer in time and was killed; its next process has it before it does anything\n"
-        )
+        assert (code, out) == (1, "shop-7 is blocked on this machine: live in 1 of 2 processes\n")
+        assert err.splitlines() == [
+            "notifier: this service runs without an agent (notifier run --no-agent), and nobody else can change that; "
+            "so shop-7 is blocked on this machine alone, not in the registry",
+            "notifier: toy:1 did not answer in time and was killed; its next process has it before it does anything",
+        ]
         await stage.event("child.ready", slot="toy:1", epoch=2)
         assert stage.said("applied block/shop-7", "toy:1")
 
