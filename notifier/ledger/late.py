@@ -14,7 +14,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from notifier import logs
-from notifier.errors import ConfigurationError, DatabaseUnavailable
+from notifier.errors import DatabaseMismatch, DatabaseUnavailable
 from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
 
@@ -32,6 +32,8 @@ class LateDatabase(Database):
         self._why: str | None = "the ledger's database is not open yet"
         self._since = time.time()
         self._opening: asyncio.Task[None] | None = None
+        self._answered = asyncio.Event()
+        self._refusal: DatabaseMismatch | None = None
 
     async def start(self) -> None:
         """Begin to migrate and open it; returns when it is open, or after `PROMPT` seconds all the same.
@@ -39,9 +41,11 @@ class LateDatabase(Database):
         Raises DatabaseMismatch, with which waiting cannot help, if it is known by then.
         """
         self._opening = asyncio.create_task(self._open(), name="opening the ledger")
-        await asyncio.wait([self._opening], timeout=PROMPT)
-        if self._opening.done():
-            self._opening.result()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROMPT):
+                await self._answered.wait()
+        if self._refusal is not None:
+            raise self._refusal
 
     async def close(self) -> None:
         """Twice is fine."""
@@ -115,16 +119,18 @@ class LateDatabase(Database):
             try:
                 before, after = await migrate(self._address)
                 self._opened = await Database.open(self._address)
-            except ConfigurationError:
-                raise
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, DatabaseMismatch) as error:
                 if str(error) != self._why:
                     logs.event("database.unavailable", logging.WARNING, why=str(error))
                 self._why = str(error)
+                if isinstance(error, DatabaseMismatch):
+                    self._refusal = error
+                    self._answered.set()
             else:
                 if before != after:
                     logs.event("database.migrated", before=before, after=after)
                 self.heard(None)
+                self._answered.set()
                 return
             await asyncio.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
