@@ -33,8 +33,8 @@ class Copy:
         self._clock = clock
         self._stand: Stand | None = None
         self._stale_since: int | None = None
-        #: A change of our own that the copy has without all that came before it.
-        self._ahead = 0
+        #: How often a comparison found what no version told, or the file was made anew.
+        self.repairs = 0
 
     @property
     def complete(self) -> bool:
@@ -47,16 +47,6 @@ class Copy:
         return 0 if self._stand is None else self._stand.version
 
     @property
-    def version_reached(self) -> bool:
-        """Whether all changes of our own are in it with all before them."""
-        return self.version >= self._ahead
-
-    @property
-    def repairs(self) -> int:
-        """How often a comparison found what no version told."""
-        return 0 if self._stand is None else self._stand.repairs
-
-    @property
     def stale_since(self) -> int | None:
         """Unix ms at which it was last known to be equal, while the database does not answer."""
         return self._stale_since
@@ -65,6 +55,7 @@ class Copy:
         """Raises RegistryUnreadable."""
         await _in_thread(self._replica.open)
         self._stand = await _in_thread(self._replica.stand)
+        self.repairs = self._stand.repairs if self._stand else 0
 
     async def close(self) -> None:
         """Twice is fine."""
@@ -74,6 +65,7 @@ class Copy:
         """Begin an empty one. Raises RegistryUnreadable."""
         await _in_thread(self._replica.renew)
         self._stand = None
+        self.repairs += 1
 
     def missed(self) -> bool:
         """The database did not answer; True if it is the first time since it did."""
@@ -85,7 +77,6 @@ class Copy:
     async def take(self, rows: Sequence[Row], cancelled: Sequence[Cancellation], version: int) -> None:
         """A change of our own was committed as this version. The database may be gone by now; the change is in."""
         kept, given_up = [_kept(row) for row in rows], [_cancelled(each) for each in cancelled]
-        self._ahead = version
         if self._stand is not None and self._stand.version == version - 1:
             stand = self._reached(version)
             await _in_thread(self._replica.apply, kept, given_up, stand)
@@ -119,21 +110,28 @@ class Copy:
         """Make the whole copy equal. Returns whether a merchant is off that was not equal."""
         origin, version = await merchants.stand(self._database)
         cancelled = await merchants.all_cancellations(self._database, self._now_ms())
-        before, off, after = self._stand, False, ""
+        before, after = self._stand, -1
+        same = before.version if before is not None and before.origin == origin else -1
+        off: set[str] = set()
+        repaired: set[str] = set()
         with self._replica.compared() as comparison:
-            while page := await merchants.whole(self._database, after, PAGE):
-                unequal = set(await _in_thread(comparison.merchants, [_kept(row) for row in page]))
-                off = off or any(row.id in unequal and _off(row) for row in page)
-                after = page[-1].id
-            await _in_thread(comparison.merchants, [])
+            while True:
+                page = {row.id: row for row in await merchants.whole(self._database, after, PAGE)}
+                unequal = await _in_thread(comparison.merchants, [_kept(row) for row in page.values()])
+                told = {each for each in unequal if each in page and page[each].version > same}  # by their versions
+                repaired = (repaired | set(unequal)) - told
+                off |= {each for each in unequal if each not in page or _off(page[each])}
+                if not page:
+                    break
+                after = next(reversed(page.values())).version
             await _in_thread(comparison.cancellations, [_cancelled(each) for each in cancelled])
-            repaired = bool(before is not None and comparison.changed)
-            stand = Stand(origin, version, self._now_ms(), self.repairs + repaired)
+            stand = Stand(origin, version, self._now_ms(), self.repairs + bool(repaired))
             await _in_thread(comparison.stand, stand)
-        if before is not None and repaired and (before.origin, before.version) == (origin, version):
-            _tell_repaired(comparison.changed)
+        self.repairs = stand.repairs
+        if repaired and same >= 0:
+            _tell_repaired(len(repaired))
         self._stand, self._stale_since = stand, None
-        return off
+        return bool(off)
 
     async def _confirm(self) -> None:
         now_ms = self._now_ms()
@@ -143,7 +141,7 @@ class Copy:
 
     def _reached(self, version: int) -> Stand:
         assert self._stand is not None
-        return Stand(self._stand.origin, version, self._now_ms(), self._stand.repairs)
+        return Stand(self._stand.origin, version, self._now_ms(), self.repairs)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -159,12 +157,12 @@ async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
             await asyncio.wait([running])
 
 
-def _tell_repaired(changed: Sequence[str]) -> None:
+def _tell_repaired(merchants: int) -> None:
     logs.event(
         "registry.repaired",
         logging.WARNING,
-        merchants=len(changed),
-        hint="this machine's copy was not what the database has, although their versions were the same",
+        merchants=merchants,
+        hint="this machine's copy was not what the database has, although no version told so",
     )
 
 

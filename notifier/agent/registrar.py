@@ -185,7 +185,7 @@ class Registrar:
                     f"registry, not {version}: see that all machines name the same NOTIFIER_DATABASE_URL"
                 )
         self.changed.set()
-        return self._live(await self._say(critical), [])
+        return self._live(version, await self._say(critical), [])
 
     async def _change(self, merchant: str, wanted: changing.Wanted) -> tuple[dict[str, Any], Row, Registration | None]:
         """The whole way of a change; returns who has it, the row as it is now, and what there was before."""
@@ -214,7 +214,7 @@ class Registrar:
         self.changed.set()
         others = asyncio.create_task(self._tell_others(version, critical))
         slots = await self._say(critical)
-        return self._live(slots, await others)
+        return self._live(version, slots, await others)
 
     async def _tell_others(self, version: int, critical: bool) -> Sequence[Mapping[str, Any]]:
         if self._fleet is None:
@@ -246,7 +246,9 @@ class Registrar:
             "repairs": self._copy.repairs,
         }
 
-    def _live(self, slots: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _live(
+        self, version: int, slots: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """Who has a change: live of so many processes of this machine, slot by slot, the other machines that have it,
         and by name what does not: a machine, or a slot of this one.
 
@@ -254,7 +256,7 @@ class Registrar:
         """
         concerned = [slot for slot in slots if slot["slot"] != OWN_SLOT]
         late = [slot["slot"] for slot in concerned if not _has_it(slot)]
-        behind = [] if self._copy.version_reached else [self._settings.machine]
+        behind = [] if self.version >= version else [self._settings.machine]
         return {
             "live": 0 if behind else len(concerned) - len(late),
             "of": len(concerned),

@@ -79,12 +79,19 @@ _CANCELLATION = (
     cancellations.c.until,
 )
 
+_STAND = select(registry_version.c.origin, registry_version.c.version)
+
 
 async def stand(database: Database) -> tuple[str, int]:
-    """Which registry this is, and its version; ("", 0) while nothing was ever changed. Raises DatabaseUnavailable."""
+    """Which registry this is, and its version. The first who asks gives it its name. Raises DatabaseUnavailable."""
     async with database.connect() as connection:
-        found = (await connection.execute(select(registry_version.c.origin, registry_version.c.version))).first()
-    return ("", 0) if found is None else (found.origin, found.version)
+        found = (await connection.execute(_STAND)).first()
+    if found is None:
+        async with database.begin() as connection:
+            first = database.insert(registry_version).values(_first_stand(0))
+            await connection.execute(first.on_conflict_do_nothing(index_elements=["id"]))
+            found = (await connection.execute(_STAND)).one()
+    return str(found.origin), int(found.version)
 
 
 async def get(database: Database, merchant: str) -> Row | None:
@@ -124,9 +131,12 @@ async def count(database: Database, standing: Standing | None = None, now_ms: in
         return int((await connection.execute(_standing_now(query, standing, now_ms))).scalar_one())
 
 
-async def whole(database: Database, after: str, limit: int) -> list[Row]:
-    """Like `page`, with the removed ones: for comparing a copy. Raises DatabaseUnavailable."""
-    query = select(*_ROW).where(merchants.c.id > after).order_by(merchants.c.id).limit(limit)
+async def whole(database: Database, after: int, limit: int) -> list[Row]:
+    """All rows in the order of their versions, after one, the removed ones as well: for comparing a copy.
+
+    By version and not by id, whose order is another one in every database. Raises DatabaseUnavailable.
+    """
+    query = select(*_ROW).where(merchants.c.version > after).order_by(merchants.c.version).limit(limit)
     async with database.connect() as connection:
         return [Row(*found) for found in await connection.execute(query)]
 
@@ -223,14 +233,17 @@ async def _get(connection: AsyncConnection, merchant: str) -> Row | None:
 
 
 async def _next_version(database: Database, connection: AsyncConnection) -> int:
-    first = {"id": 1, "origin": str(uuid.uuid4()), "version": 1}
     raised = (
         database.insert(registry_version)
-        .values(first)
+        .values(_first_stand(1))
         .on_conflict_do_update(index_elements=["id"], set_={"version": registry_version.c.version + 1})
         .returning(registry_version.c.version)
     )
     return int((await connection.execute(raised)).scalar_one())
+
+
+def _first_stand(version: int) -> dict[str, Any]:
+    return {"id": 1, "origin": str(uuid.uuid4()), "version": version}
 
 
 def _standing_now(query: Select[Any], standing: Standing | None, now_ms: int) -> Select[Any]:

@@ -293,30 +293,25 @@ class ReplicaWriter:
 
 
 class Comparison:
-    """Pages of the registry, handed in by id in the order of ids; what the copy has between them otherwise goes.
-
-    changed: ids of merchants that were not equal, those that went included.
-    """
+    """All rows of the registry, handed in page by page in the order of versions; what the copy has otherwise goes."""
 
     def __init__(self, writer: ReplicaWriter, connection: sqlite3.Connection) -> None:
-        self.changed: list[str] = []
         self._writer = writer
         self._connection = connection
-        self._after = ""
+        self._after = -1
 
     def merchants(self, page: Sequence[Kept]) -> list[str]:
-        """The next merchants, the greatest id at the end; none: there are no further ones. Returns what was changed."""
-        here = {kept.id: kept for kept in self._between(page[-1].id if page else None)}
-        there = {kept.id: kept for kept in page}
-        unequal = [kept for kept in page if here.get(kept.id) != kept]
-        gone = here.keys() - there.keys()
+        """The next rows; none: there are no further ones. Returns the ids of what was not equal, or is gone.
+
+        One that is gone may come again with a later page: it was changed meanwhile.
+        """
+        here = {kept.id: kept for kept in self._between(page[-1].version if page else None)}
+        unequal = [kept for kept in page if here.pop(kept.id, None) != kept]
+        self._connection.executemany("DELETE FROM merchants WHERE id = ?", ((merchant,) for merchant in here))
         self._writer._put(unequal)
-        self._connection.executemany("DELETE FROM merchants WHERE id = ?", ((merchant,) for merchant in gone))
-        changed = [kept.id for kept in unequal] + sorted(gone)
-        self.changed += changed
         if page:
-            self._after = page[-1].id
-        return changed
+            self._after = page[-1].version
+        return [kept.id for kept in unequal] + list(here)
 
     def cancellations(self, all_of_them: Sequence[Cancelled]) -> None:
         """All that there are."""
@@ -327,8 +322,8 @@ class Comparison:
         """How far the copy is with that."""
         self._writer._say(stand)
 
-    def _between(self, last: str | None) -> list[Kept]:
-        query = "SELECT id, version, body, changed_at FROM merchants WHERE id > ?"
+    def _between(self, last: int | None) -> list[Kept]:
+        query = "SELECT id, version, body, changed_at FROM merchants WHERE version > ?"
         if last is None:
             return [Kept(*row) for row in self._connection.execute(query, (self._after,))]
-        return [Kept(*row) for row in self._connection.execute(f"{query} AND id <= ?", (self._after, last))]
+        return [Kept(*row) for row in self._connection.execute(f"{query} AND version <= ?", (self._after, last))]

@@ -35,10 +35,14 @@ def to(body: str | None = "{}", standing: str = "enabled", until: int | None = N
     return alter
 
 
-async def test_a_registry_that_never_changed_has_no_origin_and_no_version(database: Database) -> None:
-    assert await merchants.stand(database) == ("", 0)
+async def test_a_registry_that_never_changed_is_named_by_the_first_who_asks(database: Database) -> None:
     assert await merchants.get(database, "a") is None
     assert await merchants.changed_since(database, 0) == merchants.Changes([], [], 0, more=False)
+    stands = await asyncio.gather(*(merchants.stand(database) for _ in range(5)))
+    assert [version for _, version in stands] == [0] * 5
+    assert len({origin for origin, _ in stands}) == 1
+    await merchants.change(database, "a", to())
+    assert await merchants.stand(database) == (stands[0][0], 1)
 
 
 async def test_each_change_raises_the_version_and_the_row_bears_it(database: Database) -> None:
@@ -102,7 +106,7 @@ async def test_a_removed_merchant_is_told_to_copies_and_shown_to_nobody(database
     await merchants.change(database, "a", to("1"))
     await merchants.change(database, "a", to(None, "disabled"))
     assert [row.body for row in (await merchants.changed_since(database, 1)).merchants] == [None]
-    assert [row.id for row in await merchants.whole(database, "", 10)] == ["a"]
+    assert [row.id for row in await merchants.whole(database, 0, 10)] == ["a"]
     assert (await merchants.page(database), await merchants.count(database)) == ([], 0)
     assert await merchants.standings(database, ["a"], NOW) == {}
 
