@@ -22,7 +22,7 @@ def _place(name: str) -> Column[bytes]:
 
 
 #: What waits for an attempt in the broker.
-_WAITS = "status IN ('accepted', 'attempted')"
+WAITS = "status IN ('accepted', 'attempted')"
 
 #: One row per notification: what its facts come to. Every column is merged so that their order does not matter.
 notifications = Table(
@@ -61,7 +61,7 @@ notifications = Table(
     Index("ix_notifications_reference", "reference"),
     Index("ix_notifications_finished_at", "finished_at"),
     # for what is late now: nothing but what waits, however much has been finished
-    Index("ix_notifications_tier_due_at", "tier", "due_at", sqlite_where=text(_WAITS), postgresql_where=text(_WAITS)),
+    Index("ix_notifications_tier_due_at", "tier", "due_at", sqlite_where=text(WAITS), postgresql_where=text(WAITS)),
 )
 
 #: One row per attempt.
