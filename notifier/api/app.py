@@ -5,14 +5,42 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from notifier import __version__
-from notifier.api import health, pages, problems, session, tiers
+from notifier.api import (
+    accepting,
+    health,
+    merchants,
+    metrics,
+    notifications,
+    pages,
+    problems,
+    pull,
+    replays,
+    session,
+    stream,
+    tiers,
+    tokens,
+)
 from notifier.api.gate import Gate
 from notifier.api.identity import Identities
+from notifier.api.once import Once
 from notifier.api.openapi import DESCRIPTION, describe
 from notifier.api.parts import Parts
+from notifier.api.stream import Broadcast
 
 #: In the order in which the document lists them.
-ROUTERS = (tiers.router, health.router, session.router)
+ROUTES = (
+    accepting,
+    notifications,
+    replays,
+    merchants,
+    tiers,
+    stream,
+    pull,
+    tokens,
+    health,
+    metrics,
+    session,
+)
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -28,9 +56,11 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.identities = Identities(parts.settings, parts.door, parts.clock)
+    app.state.once = Once(parts.clock)
+    app.state.broadcast = Broadcast(parts)
     problems.install(app)
-    for router in ROUTERS:
-        app.include_router(router)
+    for routes in ROUTES:
+        app.include_router(routes.router)
     pages.mount(app, parts)
     describe(app)
     app.add_middleware(Gate, parts=parts, identities=app.state.identities)

@@ -10,7 +10,8 @@ import random
 
 from notifier import logs
 from notifier.errors import DatabaseUnavailable, NotifierError
-from notifier.ledger.database import Database
+from notifier.ledger import migrating
+from notifier.ledger.database import Database, driver_url, place
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 #: Seconds that the process waits at its start for a database that is there, as a rule.
@@ -61,7 +62,7 @@ class LedgerDoor:
         pause = _FIRST_PAUSE
         while True:
             try:
-                self._database = await Database.open(self._url)
+                self._database = await self._checked()
             except NotifierError as error:  # also one that the agent has not brought up to date yet
                 if str(error) != self._why:
                     logs.event("database.unavailable", logging.WARNING, why=str(error))
@@ -71,3 +72,13 @@ class LedgerDoor:
                 return
             await asyncio.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _checked(self) -> Database:
+        """Open, and with the tables of this version. Raises DatabaseUnavailable, DatabaseMismatch."""
+        database = await Database.open(self._url)
+        try:
+            await migrating.check(database, place(driver_url(self._url)))
+        except BaseException:
+            await database.close()
+            raise
+        return database

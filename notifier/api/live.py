@@ -41,7 +41,7 @@ async def live(parts: Parts) -> dict[str, Any]:
         "breakers": [],
         "facts_waiting": None if depths is None else depths.facts,
         "poison": None if depths is None else depths.poison,
-        "totals": None if stand is None else stand["totals"],
+        "totals": None if stand is None else dict(stand["totals"]),
         "problems": list(dict.fromkeys(problems)),
     }
 
@@ -60,8 +60,7 @@ async def pauses_of(parts: Parts) -> list[dict[str, Any]]:
 async def _of_ledger(parts: Parts) -> dict[str, Any]:
     database = parts.database
     heads = await notifications.tiers(database)
-    totals = await notifications.totals(database)
-    return {"heads": heads, "totals": totals}
+    return {"heads": heads, "totals": await parts.totals.read()}
 
 
 async def _or_none(asked: Coroutine[Any, Any, T], problems: list[str]) -> T | None:

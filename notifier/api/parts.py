@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from notifier.api.activity import Activity
 from notifier.api.depths import Depths
 from notifier.api.door import LedgerDoor
+from notifier.api.totals import Totals
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
@@ -38,6 +39,7 @@ class Parts:
     door: LedgerDoor
     registry: Registry
     depths: Depths
+    totals: Totals
     clock: Callable[[], float] = time.time
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     activity: Activity = field(default_factory=Activity)

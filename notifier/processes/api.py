@@ -20,11 +20,13 @@ from notifier.api.door import LedgerDoor
 from notifier.api.following import Following
 from notifier.api.parts import Parts
 from notifier.api.serving import Serving, listen, serving, url_of
+from notifier.api.totals import Totals
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
 from notifier.delivery.facts import Recorder
 from notifier.errors import ConfigurationError
+from notifier.processes.log_control import LogControl
 from notifier.registry.cache import Registry
 from notifier.settings import Settings
 from notifier.supervision.child import Parent
@@ -38,12 +40,13 @@ LAST_FACTS = 3.0
 class ApiProcess:
     """The parts of the API process and the order in which they start and stop."""
 
-    def __init__(self, parent: Parent, settings: Settings) -> None:
+    def __init__(self, parent: Parent, slot: str, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
         topology = Topology(settings.namespace, settings.tiers, settings.delay)
         publisher = Publisher(settings.amqp_urls, topology, "api publish")
         recorder = Recorder(publisher, topology)
+        door = LedgerDoor(settings.database)
         self._parts = Parts(
             settings=settings,
             line=parent,
@@ -51,10 +54,12 @@ class ApiProcess:
             publisher=publisher,
             recorder=recorder,
             entrance=Entrance(topology, publisher, recorder),
-            door=LedgerDoor(settings.database),
+            door=door,
             registry=Registry(Path(settings.state_dir)),
             depths=Depths(settings.amqp_urls, topology),
+            totals=Totals(door),
         )
+        self._logs = LogControl(parent, slot, settings)
         self._following = Following(parent, self._parts)
         self._publishing: asyncio.Task[None] | None = None
         self._answering: asyncio.Task[None] | None = None
@@ -77,6 +82,7 @@ class ApiProcess:
         self._listening = listen(self._settings.api)
         self._url = url_of(self._listening, self._settings.api)
         self._parent.statistics = self.statistics
+        await self._logs.follow()
         await self._following.start()
         await self._parts.door.start()
         await self._connect()
@@ -170,7 +176,7 @@ async def _live(slot: str, epoch: int, fd: int) -> int:
     try:
         settings = Settings.received(parent.boot["settings"])
         logs.configure(settings.log.level, settings.log.format, "api")
-        await ApiProcess(parent, settings).run()
+        await ApiProcess(parent, slot, settings).run()
     except ConfigurationError as error:
         await parent.refuse(error.exit_code, str(error))
         return error.exit_code
