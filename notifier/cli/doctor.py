@@ -18,7 +18,7 @@ import typer
 from notifier.broker import probe
 from notifier.broker.inspect import Look, QueueState, looking
 from notifier.broker.topology import Exchange, Queue, Topology
-from notifier.cli import checks
+from notifier.cli import checks, doctor_service
 from notifier.cli.checks import Finding
 from notifier.cli.options import AsJson
 from notifier.errors import BrokerUnreachable, ConfigurationError, NoBroker, NotifierError
@@ -36,7 +36,7 @@ _MARKS = {"ok": ("✓", typer.colors.GREEN), "warn": ("!", typer.colors.YELLOW),
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check settings, broker, delay, clock and limits, and say what to do about anything that is not as it should be.
+    """Check settings, broker, delay, clock, limits and database, and say what to do about what is not as it should be.
 
     A probe message waits for a moment in queues of its own, which end with the command. The objects of the namespace
     are looked at and left alone, so this may run beside the service.
@@ -70,6 +70,8 @@ async def _examine() -> list[Finding]:
         checks.egress(settings),
         checks.files(settings, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         *await _broker(settings),
+        await doctor_service.database(settings),
+        *await doctor_service.service(),
     ]
 
 
