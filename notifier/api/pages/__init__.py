@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
+from notifier.api.pages import entering, first, merchant_actions, merchants, notifications, undelivered
+from notifier.api.pages.course import Course
+from notifier.api.pages.looking import Counts
+
 if TYPE_CHECKING:
     from notifier.api.parts import Parts
 
 _STATIC = Path(__file__).parent.parent / "static"
+#: The actions of a merchant before its own path, which takes whatever follows.
+_ROUTERS = (first, notifications, undelivered, merchants, merchant_actions, entering)
 
 
 def mount(app: FastAPI, parts: Parts) -> None:
     """Add every page to `app`, and `/static`. Call it once, after the JSON routes."""
+    app.state.course = Course()
+    app.state.counts = Counts()
+    for each in _ROUTERS:
+        app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")

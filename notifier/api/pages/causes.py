@@ -1,0 +1,399 @@
+"""Why a merchant's notifications are undelivered, in plain words, with what can be done about it from the page. Pure.
+
+Written for somebody who knows nothing of this service: no sentence uses a word of ours without saying what it means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from notifier.api.pages.words import Moment, milliseconds, stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What has to be filled in for a way out."""
+
+    name: str
+    label: str
+    value: str = ""
+    hint: str = ""
+    kind: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One thing to do: a form that posts `values` to `where`, or a link to it."""
+
+    label: str
+    where: str
+    values: Mapping[str, str] = field(default_factory=dict)
+    post: bool = True
+    primary: bool = False
+    ask: Field | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is wrong, and what to do. quote: the other side's own words. again: sending again by hand makes sense."""
+
+    tone: str
+    sentence: str
+    explanation: str = ""
+    ways: Sequence[Way] = ()
+    quote: str = ""
+    again: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A judgement on a group of undelivered notifications of one merchant. selection: the filter that finds them."""
+
+    key: str
+    merchant: str
+    count: int
+    newest: Moment | None
+    listing: str
+    selection: Mapping[str, str]
+    tone: str
+    sentence: str
+    explanation: str
+    quote: str
+    ways: Sequence[Way]
+    again: bool
+
+
+def of_group(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Cause:
+    """The cause of one group of `ledger.notifications.undelivered`. merchant: as the registry shows it, None if it does
+    not know it. Needs of the group: merchant, status, reason, last_error, count, newest; takes last_status, detail and
+    own_url (the notifications bring their own address).
+    """
+    judged = judge(group, merchant)
+    selection = selection_of(group)
+    ways = list(judged.ways)
+    if judged.again:
+        label = "Send it again" if group["count"] == 1 else f"Send all {group['count']:,} again"
+        ways.append(Way(label, "/replays", selection, primary=not any(way.primary for way in ways)))
+    return _cause(group, judged, ways, selection)
+
+
+def of_one(shown: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Cause:
+    """The cause of one undelivered notification."""
+    judged = judge(shown, merchant)
+    ways = list(judged.ways)
+    if judged.again and shown.get("payload_kept", True):
+        place = f"/notifications/{quote(shown['id'], safe='')}/replay"
+        ways.append(Way("Send it again", place, primary=not any(way.primary for way in ways)))
+    return _cause({**shown, "count": 0, "newest": None}, judged, ways, selection_of(shown))
+
+
+def of_standing(merchant: Mapping[str, Any]) -> Cause | None:
+    """Why a merchant is not called although nothing of it is undelivered yet; None when it is called."""
+    judged = off(merchant)
+    group = {"merchant": merchant["id"], "status": "held", "count": 0, "newest": None}
+    return None if judged is None else _cause(group, judged, judged.ways, selection_of(group))
+
+
+def _cause(group: Mapping[str, Any], judged: Judgement, ways: Sequence[Way], selection: Mapping[str, str]) -> Cause:
+    listing = f"/notifications?{urlencode(selection)}"
+    return Cause(
+        key=hashlib.sha256(listing.encode()).hexdigest()[:12],
+        merchant=group["merchant"],
+        count=group["count"],
+        newest=group["newest"],
+        listing=listing,
+        selection=selection,
+        tone=judged.tone,
+        sentence=judged.sentence,
+        explanation=judged.explanation,
+        quote=judged.quote,
+        ways=ways,
+        again=judged.again,
+    )
+
+
+def selection_of(group: Mapping[str, Any]) -> dict[str, str]:
+    """The filter of exactly the notifications of a group, as the query of a page and of a replay."""
+    named = {"merchant": group["merchant"], "status": group["status"]}
+    named |= {"reason": group.get("reason")} if group["status"] in ("held", "stopped") else {}
+    named |= {"error": group.get("last_error")} if group["status"] == "exhausted" else {}
+    return {name: str(value) for name, value in named.items() if value}
+
+
+def judge(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
+    """What is wrong with a group, or with one notification that is undelivered (their fields are the same)."""
+    match group["status"], group.get("reason"):
+        case "held", reason:
+            return _held(group, str(reason), merchant)
+        case "poisoned", _:
+            return Judgement(
+                "bad",
+                "They could not be read.",
+                "A message in RabbitMQ was not in the form that this service understands. Its producer has to be "
+                "corrected; what came is kept and shown by `notifier poison list`.",
+                quote=str(group.get("detail") or group.get("reason") or ""),
+                again=False,
+            )
+        case "stopped", reason if str(reason).startswith("cancelled"):
+            return Judgement("idle", "They were cancelled by hand.", "Nothing is wrong; they can be sent again.")
+        case "stopped", _:
+            return _gone(group, merchant)
+        case _:
+            return _failed(group, merchant)
+
+
+def off(merchant: Mapping[str, Any]) -> Judgement | None:
+    """Why a registered merchant is not called now at all; None when it is."""
+    name, place = merchant["id"], _place(merchant["id"])
+    if merchant["standing"] == "blocked":
+        until = f" until {stamp(merchant['until'])}" if merchant.get("until") else ""
+        return Judgement(
+            "held",
+            f"{name} is blocked{_since(merchant)}{until}{_because(merchant)}.",
+            "Nothing is sent to it. What is meant for it is kept here, and goes out by itself once it is unblocked.",
+            [Way(f"Unblock {name}", f"{place}/unblock", primary=True)],
+            again=False,
+        )
+    if merchant["standing"] == "disabled":
+        return Judgement(
+            "held",
+            f"{name} is disabled{_since(merchant)}{_because(merchant)}.",
+            "Nothing is sent to it. What is meant for it is kept here, and goes out by itself once it is enabled.",
+            [Way(f"Enable {name}", f"{place}/enable", primary=True)],
+            again=False,
+        )
+    return None
+
+
+def _held(group: Mapping[str, Any], reason: str, merchant: Mapping[str, Any] | None) -> Judgement:
+    name, place = group["merchant"], _place(group["merchant"])
+    if merchant is not None and (now := off(merchant)) is not None:
+        return now
+    if reason == "unknown-merchant" and (merchant is None or not merchant.get("url")):
+        return Judgement(
+            "held",
+            f"Nobody has said where {name} is to be reached.",
+            f"{name} is not registered with an address, and its notifications bring none of their own. They are kept "
+            "here, and go out by themselves once the address is known.",
+            [
+                Way(
+                    f"Save, and send to {name}",
+                    f"{place}/url",
+                    primary=True,
+                    ask=Field("url", f"Address (URL) of {name}", hint="https://shop.example/webhooks", kind="url"),
+                )
+            ],
+            again=False,
+        )
+    if reason in ("blocked", "disabled", "unknown-merchant"):
+        if reason == "blocked" and merchant is None:
+            return Judgement(
+                "held",
+                f"{name} is blocked.",
+                "It was blocked by an operator on one machine. Nothing is sent to it there; what is meant for it is "
+                "kept here, and goes out by itself once it is unblocked.",
+                [Way(f"Unblock {name}", f"{place}/unblock", primary=True)],
+                again=False,
+            )
+        return Judgement(
+            "wait",
+            f"{name} may be called again; these are on their way.",
+            "They were kept here while it was " + {"unknown-merchant": "unknown"}.get(reason, reason) + ". They are "
+            "sent within seconds, the oldest first; there is nothing to do.",
+            again=False,
+        )
+    said = {
+        "breaker-open": f"{name} failed so often that it is given a rest.",
+        "no-room": f"{name} is slow, and has as many calls under way as it may.",
+    }
+    return Judgement(
+        "wait",
+        said.get(reason, f"They are kept back: {reason}."),
+        "They are kept here and go out by themselves; there is nothing to do.",
+        quote=str(group.get("detail") or ""),
+        again=False,
+    )
+
+
+def _gone(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
+    name = group["merchant"]
+    standing = off(merchant) if merchant is not None else None
+    return Judgement(
+        "bad",
+        f"{name} answered 410 Gone: do not call this address any more.",
+        "So it was called no more"
+        + (f", and {name} was disabled. " if standing else ". ")
+        + "If that was a mistake of theirs, or they have a new address, "
+        + ("enable it and then send again." if standing else "send again."),
+        [*_address_ways(group, merchant), *(standing.ways if standing else ())],
+        quote=str(group.get("detail") or ""),
+        again=standing is None,
+    )
+
+
+def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
+    name, error, status = group["merchant"], group.get("last_error"), group.get("last_status")
+    detail = str(group.get("detail") or "")
+    standing = off(merchant) if merchant is not None else None
+    sentence, explanation, address = _words(name, error, status)
+    if standing is not None and merchant is not None:  # nothing sent again would leave before that is changed
+        return Judgement(
+            "bad", sentence, f"{name} is {merchant['standing']} by now. First undo that, then send again.",
+            standing.ways, quote=detail, again=False,
+        )  # fmt: skip
+    ways: list[Way] = _address_ways(group, merchant) if address else []
+    return Judgement("bad", sentence, explanation, ways, quote=detail)
+
+
+def _words(name: str, error: str | None, status: int | None) -> tuple[str, str, bool]:
+    """What happened, what it means, and whether another address may help."""
+    match error:
+        case "status":
+            return _status_words(name, status)
+        case "connect":
+            return (
+                f"{name} cannot be reached: nobody answers at its address.",
+                "Its server is down, or the address is wrong. Correct the address here, or send again once the server "
+                "is up.",
+                True,
+            )
+        case "dns":
+            return (
+                f"The name in {name}'s address does not exist.",
+                "The address is misspelt, or its domain is gone. Correct it here, then send again.",
+                True,
+            )
+        case "tls":
+            return (
+                f"No secure connection to {name} is possible.",
+                "Its certificate is not valid, or it does not speak TLS. They have to correct that; then send again.",
+                True,
+            )
+        case "timeout":
+            return (
+                f"{name} takes too long to answer.",
+                "It was called each time and did not answer before the time limit. Send again once it is fast enough.",
+                False,
+            )
+        case "reset":
+            return (
+                f"{name} breaks the connection off before it has answered.",
+                "Its server, or something in front of it, hangs up. They have to correct that; then send again.",
+                False,
+            )
+        case "guard":
+            return (
+                f"{name}'s address leads into an internal network, which is not allowed.",
+                "Give it a public address here. Is the internal one meant? Whoever runs this service can allow it "
+                "with the setting NOTIFIER_EGRESS__ALLOW.",
+                True,
+            )
+        case "too-large":
+            return (
+                f"{name}'s answer is too large to be read.",
+                "The head of an answer may have 8 KiB. They have to correct that; then send again.",
+                False,
+            )
+        case "wrong-answer":
+            return (
+                f"{name} answers, but not with the words that count as an acknowledgement.",
+                "Either its server does not say what was agreed, or another rule was agreed: see Settings on its page.",
+                False,
+            )
+        case "callback":
+            return "Your own callback failed.", "Correct it, then send again.", False
+    return f"{name} did not acknowledge them.", "Every attempt of their ladder failed.", False
+
+
+def _status_words(name: str, status: int | None) -> tuple[str, str, bool]:
+    said = _phrase(status)
+    match status:
+        case None:
+            return f"{name}'s server answers with an error.", "They have to correct that; then send again.", False
+        case 401 | 403:
+            return (
+                f"{name}'s server refuses the calls: it answers {said}.",
+                "As a rule it does not accept their signature: it has another secret than this service. Compare them "
+                "(or make a new one under Secrets on its page), then send again.",
+                False,
+            )
+        case 404 | 405:
+            return (
+                f"{name}'s server knows no such page: it answers {said}.",
+                "The path of the address is wrong, or was changed. Correct the address here, then send again.",
+                True,
+            )
+        case 429:
+            return (
+                f"{name}'s server finds that it is called too often: it answers {said}.",
+                "Set a rate on its page that it can bear, then send again.",
+                False,
+            )
+        case _ if 300 <= status < 400:
+            return (
+                f"{name}'s address has moved: it answers {said}.",
+                "Redirects are not followed, for safety. Write the new address here, then send again.",
+                True,
+            )
+        case _ if status >= 500:
+            return (
+                f"{name}'s server has a fault: it answers {said}.",
+                "They have to correct that, or the address is the wrong one. Test it on the merchant's page; when it "
+                "is well again, send again.",
+                True,
+            )
+    return f"{name}'s server refuses them: it answers {said}.", "They have to correct that; then send again.", True
+
+
+def _address_ways(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> list[Way]:
+    """Another address, where it would count: not for notifications that bring their own."""
+    if merchant is None or group.get("own_url"):
+        return []
+    place = _place(merchant["id"])
+    return [
+        Way(
+            "Change the address",
+            f"{place}/url",
+            ask=Field("url", f"Address (URL) of {merchant['id']}", str(merchant.get("url") or ""), kind="url"),
+        )
+    ]
+
+
+def _send_again(count: int, selection: Mapping[str, str], *, primary: bool) -> Way:
+    label = "Send it again" if count == 1 else f"Send all {count:,} again"
+    return Way(label, "/replays", selection, primary=primary)
+
+
+def _since(merchant: Mapping[str, Any]) -> str:
+    return f" since {stamp(merchant['since'])}" if merchant.get("since") else ""
+
+
+def _because(merchant: Mapping[str, Any]) -> str:
+    why = str(merchant.get("why") or "").strip().rstrip(".")
+    return f": {why}" if why else ""
+
+
+def quoted(merchant: str) -> str:
+    """A merchant's id as a part of an address."""
+    return quote(merchant, safe="")
+
+
+def _place(merchant: str) -> str:
+    return f"/merchants/{quoted(merchant)}"
+
+
+def _phrase(status: int | None) -> str:
+    try:
+        return f"{status} {HTTPStatus(int(status or 0)).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def newest_first(causes: Sequence[Cause]) -> list[Cause]:
+    """What somebody must do something about first, then by the newest notification."""
+    return sorted(causes, key=lambda cause: (cause.tone not in ("bad", "held"), -milliseconds(cause.newest or 0)))

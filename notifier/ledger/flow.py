@@ -1,0 +1,72 @@
+"""How many attempts were made, by tier and time, and what became of what was sent again: for the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import case, func, select
+
+from notifier.ledger.database import Database
+from notifier.ledger.schema import attempts, events, notifications
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Attempts of one tier in one span of time. span: its number since 1970. delivered: acknowledged."""
+
+    tier: str
+    span: int
+    delivered: int
+    failed: int
+
+
+async def flow(database: Database, since_ms: int, span_ms: int, *, until_ms: int) -> list[Flow]:
+    """Attempts that started from one moment to before another, counted by tier and spans of `span_ms`.
+
+    Reads each of them, in an index. Raises DatabaseUnavailable.
+    """
+    span = attempts.c.started // span_ms
+    good = func.sum(case((attempts.c.error.is_(None), 1), else_=0))
+    query = (
+        select(attempts.c.tier, span.label("span"), good.label("good"), func.count().label("made"))
+        .where(attempts.c.started >= since_ms, attempts.c.started < until_ms)
+        .group_by(attempts.c.tier, span)
+    )
+    async with database.connect() as connection:
+        return [
+            Flow(row.tier, int(row.span), int(row.good), int(row.made) - int(row.good))
+            for row in await connection.execute(query)
+        ]
+
+
+async def replayed(database: Database, since_ms: int, until_ms: int) -> dict[str, int]:
+    """What became of the notifications that were sent again from one moment to another: status → how many.
+
+    Raises DatabaseUnavailable.
+    """
+    again = select(events.c.notification).where(
+        events.c.kind == "replayed", events.c.at >= since_ms, events.c.at <= until_ms
+    )
+    query = (
+        select(notifications.c.status, func.count())
+        .where(notifications.c.id.in_(again))
+        .group_by(notifications.c.status)
+    )
+    async with database.connect() as connection:
+        return {status: int(count) for status, count in await connection.execute(query)}
+
+
+async def rates(database: Database, merchants: Sequence[str], since_ms: int) -> dict[str, tuple[int, int]]:
+    """Attempts to each of these merchants since a moment: how many, and how many of them acknowledged.
+
+    Reads their attempts alone, in an index. Raises DatabaseUnavailable.
+    """
+    good = func.sum(case((attempts.c.error.is_(None), 1), else_=0))
+    query = (
+        select(attempts.c.merchant, func.count(), good)
+        .where(attempts.c.merchant.in_(merchants), attempts.c.started >= since_ms)
+        .group_by(attempts.c.merchant)
+    )
+    async with database.connect() as connection:
+        return {merchant: (int(made), int(done)) for merchant, made, done in await connection.execute(query)}
