@@ -69,8 +69,8 @@ class Reading(Collector):
         totals = self._shown["totals"]
         if totals is not None:
             by_status = GaugeMetricFamily(
-                "notifier_unfinished_notifications",
-                "notifications in the ledger that are not finished",
+                "notifier_ledger_notifications",
+                "notifications in the ledger",
                 labels=["status"],
             )
             for status, count in totals.items():

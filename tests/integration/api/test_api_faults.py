@@ -1,0 +1,89 @@
+"""What the API says when something is away: the broker, the database, the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from notifier.broker.node import PrivateNode
+from notifier.simulator.server import Simulator
+from tests.acceptance.service import environment, running
+from tests.integration.api.client import TOKEN, Client
+
+LADDER = "0s,1s"
+
+
+@pytest.fixture(scope="module")
+async def node(installed_server: None) -> AsyncIterator[PrivateNode]:
+    async with await PrivateNode.start() as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+async def service(node: PrivateNode) -> AsyncIterator[Client]:
+    variables = environment(node.url, "faults", NOTIFIER_API__TOKEN=TOKEN, NOTIFIER_LADDER=LADDER)
+    async with running(variables, whole=True) as service, Client(service, variables) as client:
+        yield client
+
+
+async def test_without_the_broker_nothing_is_accepted_and_the_same_key_succeeds_afterwards(
+    node: PrivateNode, service: Client, merchants: Simulator
+) -> None:
+    await node.write_queue_names()
+    await node.kill()
+    body = {"merchant": "shop-7", "url": f"{merchants.url}/ok", "payload": "broker", "id": "while-it-was-away"}
+    key = {"Idempotency-Key": "while-it-was-away"}
+    began = time.monotonic()
+    one, many = await asyncio.gather(
+        service.post("/v1/notifications", body, headers=key),
+        service.post("/v1/notifications", {"notifications": [{**body, "id": f"many-{n}"} for n in range(50)]}),
+    )
+    assert time.monotonic() - began < 9
+    for answer in (one, many):
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5"), answer
+        assert "not accepted" in answer.problem
+    assert (await service.get("/readyz")).status == 503
+    assert (await service.get("/healthz")).status == 200
+    await node.restart()
+
+    async def ready() -> bool:
+        return (await service.get("/readyz")).status == 200
+
+    await service.becomes(ready, 60)
+    assert (await service.accepted(body, headers=key))["id"] == "while-it-was-away"
+    await service.until("while-it-was-away", timeout=60, status="completed")
+
+
+async def test_without_the_agent_notifications_are_accepted_and_changes_are_refused(
+    service: Client, merchants: Simulator
+) -> None:
+    agent = service.service.pid_of("agent")
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        accepted = await service.accepted({"merchant": "shop-7", "url": f"{merchants.url}/ok", "payload": "no agent"})
+        os.kill(agent, signal.SIGKILL)
+        refused = await service.post("/v1/merchants", {"id": "x"})
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    # either it was gone when it was asked, or the next one was started in time to do it
+    assert refused.status in (201, 503), refused
+    await service.until(accepted["id"], timeout=60, status="completed")
+
+
+async def test_without_the_database_notifications_are_accepted_but_no_key_is(
+    service: Client, merchants: Simulator
+) -> None:
+    body = {"merchant": "shop-7", "url": f"{merchants.url}/ok", "payload": "locked"}
+    async with service.database() as database, database.begin() as connection:  # the only one that may write now
+        await connection.exec_driver_sql("UPDATE claims SET taken_at = taken_at")
+        accepted = await service.accepted(body)
+        refused = await service.post("/v1/notifications", body, headers={"Idempotency-Key": "locked"})
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        assert "database" in refused.problem
+    await service.until(accepted["id"], timeout=60, status="completed")
+    await service.accepted(body, headers={"Idempotency-Key": "locked"})
