@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 
@@ -12,6 +10,7 @@ import pytest
 
 from notifier.broker.node import PrivateNode
 from notifier.simulator.server import Simulator
+from tests.acceptance.control import operator_of
 from tests.acceptance.service import environment, running
 from tests.integration.api.client import TOKEN, Client
 
@@ -62,17 +61,14 @@ async def test_without_the_broker_nothing_is_accepted_and_the_same_key_succeeds_
 async def test_without_the_agent_notifications_are_accepted_and_changes_are_refused(
     service: Client, merchants: Simulator
 ) -> None:
-    agent = service.service.pid_of("agent")
-    os.kill(agent, signal.SIGSTOP)
-    try:
+    async with operator_of(service.variables) as operator:
+        await operator.ask("drain", {"to": "agent"})
         accepted = await service.accepted({"merchant": "shop-7", "url": f"{merchants.url}/ok", "payload": "no agent"})
-        os.kill(agent, signal.SIGKILL)
-        refused = await service.post("/v1/merchants", {"id": "x"})
-    finally:
-        os.kill(agent, signal.SIGCONT)
-    # either it was gone when it was asked, or the next one was started in time to do it
-    assert refused.status in (201, 503), refused
+        refused = await service.post("/v1/merchants", {"id": "without-agent"})
+        assert (refused.status, "agent is not running" in refused.problem) == (503, True), refused.problem
+        await operator.ask("restart", {"to": "agent"}, timeout=60)
     await service.until(accepted["id"], timeout=60, status="completed")
+    assert (await service.post("/v1/merchants", {"id": "without-agent"})).status == 201
 
 
 async def test_without_the_database_notifications_are_accepted_but_no_key_is(
