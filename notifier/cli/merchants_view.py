@@ -77,7 +77,8 @@ def _standing(of: Mapping[str, Any], now: datetime) -> str:
 def _off(off: Mapping[str, Any], now: datetime) -> str:
     until = f" until {ctl_spans.moment(off['until'], now)}" if off["until"] else ""
     why = f": {visible(off['why'])}" if off["why"] else ""
-    return f"since {_moment(off['since'], now)}{until}{why}"
+    by = f" by {visible(off['who'])}" if off["who"] else ""
+    return f"since {_moment(off['since'], now)}{by}{until}{why}"
 
 
 def _moment(iso: str | None, now: datetime) -> str:

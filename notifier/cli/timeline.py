@@ -90,8 +90,8 @@ def _events(of: Mapping[str, Any], clock: _Clock) -> Iterator[tuple[int, tuple[s
         if (event["run"], _TOLD.get(event["kind"])) in told:
             continue
         mark, said = _EVENTS.get(event["kind"], ("•", event["kind"]))
-        why = ": ".join(visible(part) for part in (event["reason"], event["detail"]) if part)
-        by = f" by {visible(event['who'])}" if event["who"] else ""
+        why = _why(event["reason"] or "", event["detail"] or "")
+        by = f" by {visible(event['who'])}" if event["who"] and event["who"] not in why else ""
         row = [
             mark,
             "",
@@ -105,8 +105,13 @@ def _events(of: Mapping[str, Any], clock: _Clock) -> Iterator[tuple[int, tuple[s
         yield event["run"], (event["at"], 1), row
 
 
+def _why(reason: str, detail: str) -> str:
+    """Details often begin with the reason."""
+    return visible(": ".join(part for part in ("" if detail.startswith(reason) else reason, detail) if part))
+
+
 def _came(attempt: Mapping[str, Any]) -> str:
-    answer = " ".join(visible(attempt["answer"] or "").split())
+    answer = visible(" ".join((attempt["answer"] or "").split()))
     answer = f"“{answer[:_SHORT]}{'…' * (len(answer) > _SHORT)}”" if answer else ""
     if attempt["decision"] == "complete":
         parts = [attempt["status"], "acknowledged", answer]
