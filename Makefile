@@ -24,9 +24,11 @@ broker: setup ## a private RabbitMQ for your own experiments; prints the line to
 
 test: setup ## the whole suite, in two workers; needs no more than this machine
 	@scripts/chromium.sh
+	@scripts/postgres.sh
 	$(BOUND) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (half an hour)
+	@scripts/postgres.sh
 	$(BOUND) $(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
 
 check: $(READY) ## linter, formatter and type checker

@@ -61,6 +61,7 @@ disable_services() {
         case $package in
             rabbitmq-server) services="rabbitmq-server $epmd" ;;
             nginx*) services='nginx' ;;
+            postgresql*) services='postgresql' ;;
             *) continue ;;
         esac
         for service in $services; do
@@ -85,7 +86,7 @@ trap 'exit 143' TERM HUP
 apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1; }
 
 case $missing in
-*rabbitmq-server* | *nginx*)
+*rabbitmq-server* | *nginx* | *postgresql*)
     say "installing$missing from the distribution's packages; no service is started, and theirs are left disabled"
     forbid_services
     ;;

@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import aio_pika
 import pytest
@@ -23,6 +24,9 @@ from notifier.broker.connection import open_once
 from notifier.broker.installation import DELAYED_PLUGIN, has_plugin, installed, plugin_directories
 from notifier.broker.node import PrivateNode
 from notifier.domain.tier import Tier
+from notifier.ledger.database import Database
+from notifier.ledger.migrating import migrate
+from tests.postgres import PrivatePostgres
 
 GIVEN = "NOTIFIER_AMQP_URL"
 
@@ -158,3 +162,56 @@ async def namespace(broker: TestBroker) -> AsyncIterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     yield name
     await delete_namespace(broker.url, name, TIERS)
+
+
+class PostgresOnDemand:
+    """The PostgreSQL server of the run, started by the first test that asks for it. A missing one fails that test."""
+
+    def __init__(self) -> None:
+        self._server: PrivatePostgres | None = None
+
+    async def server(self) -> PrivatePostgres:
+        """The server, running."""
+        if self._server is None:
+            starting = PrivatePostgres()
+            await starting.__aenter__()
+            self._server = starting
+        return self._server
+
+    async def close(self) -> None:
+        """Stop and remove it."""
+        if self._server is not None:
+            await self._server.__aexit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+async def postgres_on_demand() -> AsyncIterator[PostgresOnDemand]:
+    """For fixtures that need PostgreSQL only for some of their parameters."""
+    on_demand = PostgresOnDemand()
+    yield on_demand
+    await on_demand.close()
+
+
+@pytest.fixture(scope="session")
+async def postgres(postgres_on_demand: PostgresOnDemand) -> PrivatePostgres:
+    """The PostgreSQL server of the run; tests take a database of their own from it and leave it running. Tests that
+    kill or stop one start a PrivatePostgres of their own.
+    """
+    return await postgres_on_demand.server()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path, postgres_on_demand: PostgresOnDemand) -> str:
+    """The address of an empty database of this test alone: once SQLite, once PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    return await (await postgres_on_demand.server()).new_database()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The ledger's database, migrated and open: once SQLite, once PostgreSQL."""
+    await migrate(database_url)
+    opened = await Database.open(database_url)
+    yield opened
+    await opened.close()

@@ -1,61 +1,57 @@
-"""One door to the ledger's database, SQLite or PostgreSQL, and what "not now" means there.
+"""One door to the ledger's database: SQLite in a file, or PostgreSQL. Whoever reads or writes it does so through it.
 
-A driver has dozens of errors for one thing that its caller can do something about: wait and try again. Each of them
-becomes DatabaseUnavailable; an error that lies in what was asked passes as SQLAlchemy's own.
+What is committed survives kill -9 of every process, and a power failure as far as the disk keeps what it says it has
+kept: held notifications are nowhere else, so SQLite syncs at every commit.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]  # it has no types
 from sqlalchemy import Table, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from notifier.errors import DatabaseUnavailable
+from notifier.ledger import unavailable
 
-#: Seconds that a writer waits for another one on SQLite, and anybody for a connection to PostgreSQL.
+#: Seconds that a writer waits for one of another process on SQLite, and anybody to be connected to PostgreSQL.
 PATIENCE = 5.0
 #: Seconds for one statement on PostgreSQL: a server that stopped answering must not hold a caller for ever.
 STATEMENT = 30.0
-_CONNECTIONS = 5
-
-#: Primary result codes of SQLite that say nothing about the statement (https://www.sqlite.org/rescode.html).
-_NOT_NOW_SQLITE = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_PROTOCOL,
-}
-#: Classes of SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): connection, login, rollback,
-#: resources, prerequisite state (a lock), intervention of an operator, system.
-_NOT_NOW_POSTGRESQL = ("08", "28", "3D", "40", "53", "55", "57", "58")
-_READ_ONLY = "25006"
+#: Connections, and seconds to wait for one of them.
+_CONNECTIONS, _POOL_TIMEOUT = 5, 10.0
+#: Pages (of 4 KiB) that gather in SQLite's log before they are moved into the file: less often, so more at once.
+_CHECKPOINT = 4_000
 
 
 class Database:
-    """A pool of connections. Any number of tasks may use it at once; one object per process."""
+    """A pool of connections. Any number of tasks may use it at once; one object per process.
+
+    Every error of a driver that means "not now" (connection lost or refused, locked, busy, full, read-only, shutting
+    down) is a DatabaseUnavailable with a sentence, wherever it comes up; what lies in the statement or its values
+    passes as SQLAlchemy's own.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         """Use `open`."""
         self._engine = engine
+        self._writing = engine.execution_options(notifier_writes=True)
+        # SQLite has one writer at a time. Those of this process queue here, in order: polling the file, as SQLite does,
+        # lets one that writes again and again starve the others.
+        self._turn: Any = asyncio.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
 
     @classmethod
     async def open(cls, url: str, *, read_only: bool = False) -> Database:
-        """Open it and make sure that it answers. read_only: nothing can be written through it.
+        """Open it and make sure that it answers. url: as in the settings. read_only: nothing can be written through it.
 
         A SQLite file that is missing is made, readable by this user alone, in a directory that is made likewise; not
         so when read_only. Raises DatabaseUnavailable.
@@ -64,8 +60,9 @@ class Database:
         if address.get_backend_name() == "sqlite":
             engine = _open_sqlite(Path(address.database or ""), read_only)
         else:
-            engine = _open_postgresql(address, read_only)
+            engine = _open_postgresql(url, read_only)
         database = cls(engine)
+        event.listen(engine.sync_engine, "handle_error", _put_into_words(place(engine.url)))
         try:
             async with database.connect() as connection:
                 await connection.exec_driver_sql("SELECT 1")
@@ -81,23 +78,19 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes: committed at the end, undone by any error.
+        """A transaction that writes: committed at the end, undone by any error. Not to be nested.
 
-        On SQLite it is the only one that writes from its first statement on, so it cannot fail half-way for another's
-        sake. Raises DatabaseUnavailable; whether it was committed then is not known.
+        On SQLite it is the only one that writes from its beginning on, so it cannot fail half-way for another's sake.
+        Raises DatabaseUnavailable; if that comes up in the end, whether it was committed is not known.
         """
-        with _told(self._engine):
-            async with self._engine.connect() as connection:
-                await connection.execution_options(notifier_writes=True)
-                async with connection.begin():
-                    yield connection
+        async with self._turn, self._connected(self._writing) as connection, connection.begin():
+            yield connection
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads: one moment of the database. Raises DatabaseUnavailable."""
-        with _told(self._engine):
-            async with self._engine.connect() as connection, connection.begin():
-                yield connection
+        """A transaction that only reads; on SQLite all of it is of one moment. Raises DatabaseUnavailable."""
+        async with self._connected(self._engine) as connection, connection.begin():
+            yield connection
 
     def insert(self, table: Table) -> Any:
         """INSERT in the dialect that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
@@ -106,6 +99,22 @@ class Database:
     async def close(self) -> None:
         """Close all connections. Twice is fine."""
         await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(engine.connect())
+            except (*unavailable.FROM_CONNECTING, DBAPIError) as error:
+                why = unavailable.reason(error)
+                if why is None:
+                    raise
+                raise unavailable.said(self._name, why) from error
+            yield connection
+
+    @property
+    def _name(self) -> str:
+        return place(self._engine.url)
 
 
 def driver_url(url: str) -> URL:
@@ -122,103 +131,78 @@ def place(url: URL) -> str:
 
 
 def _open_sqlite(file: Path, read_only: bool) -> AsyncEngine:
-    try:
-        if read_only:
-            if not file.exists():
-                raise DatabaseUnavailable(
-                    f"there is no database {file}: `notifier run` makes it, or NOTIFIER_DATABASE_URL names another one"
-                )
-        else:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise DatabaseUnavailable(f"the ledger's database {file} cannot be used: {error.strerror}") from None
+    _see_to(file, read_only)
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(file)),
         connect_args={"timeout": PATIENCE},
         pool_size=_CONNECTIONS,
         max_overflow=0,
-        pool_timeout=PATIENCE * 2,
+        pool_timeout=_POOL_TIMEOUT,
     )
+    ways = ["query_only = ON"] if read_only else ["journal_mode = WAL", "synchronous = FULL"]
+    ways += [f"wal_autocheckpoint = {_CHECKPOINT}", "cache_size = -32000", "temp_store = MEMORY"]
 
+    # Python's driver would begin transactions by itself, too late to wait for another writer: so it is told not to, and
+    # a transaction that writes takes its place among the writers when it begins.
     @event.listens_for(engine.sync_engine, "connect")
-    def prepared(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None
         cursor = connection.cursor()
-        if read_only:
-            cursor.execute("PRAGMA query_only=ON")
-        else:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            # In WAL, NORMAL survives the death of the process; the last commits may be lost with the machine's power,
-            # FULL writes them to the disk first. A fact is acknowledged after its commit: so FULL.
-            cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA temp_store=MEMORY")
-        cursor.execute("PRAGMA cache_size=-16000")
+        for way in ways:
+            cursor.execute(f"PRAGMA {way}")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
-    def begun(connection: Any) -> None:
+    def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("notifier_writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
 
-def _open_postgresql(address: URL, read_only: bool) -> AsyncEngine:
-    arguments = {
-        "timeout": PATIENCE,
-        "command_timeout": STATEMENT,
-        "server_settings": {
-            "application_name": "notifier",
-            "default_transaction_read_only": "on" if read_only else "off",
-        },
-    }
+def _see_to(file: Path, read_only: bool) -> None:
+    """SQLite's file, for its user alone (its log takes over the mode)."""
+    try:
+        if not read_only:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        elif not file.exists():
+            raise DatabaseUnavailable(
+                f"there is no database {file}: `notifier run` makes it, or NOTIFIER_DATABASE_URL names another one"
+            )
+    except OSError as error:
+        raise unavailable.said(str(file), error.strerror or str(error)) from None
+
+
+def _open_postgresql(url: str, read_only: bool) -> AsyncEngine:
+    async def connect() -> asyncpg.Connection[Any]:
+        # the address as it stands: asyncpg reads what psql reads, sslmode included
+        return await asyncpg.connect(
+            url,
+            timeout=PATIENCE,
+            command_timeout=STATEMENT,
+            server_settings={
+                "application_name": "notifier",
+                "default_transaction_read_only": "on" if read_only else "off",
+            },
+        )
+
+    # A connection may have died while it lay idle: asked before it is used, or each of them would fail once.
     return create_async_engine(
-        address,
-        connect_args=arguments,
+        driver_url(url).set(query={}),
+        async_creator=connect,
         pool_size=_CONNECTIONS,
         max_overflow=_CONNECTIONS,
-        pool_timeout=PATIENCE,
+        pool_timeout=_POOL_TIMEOUT,
         pool_pre_ping=True,
     )
 
 
-@contextlib.contextmanager
-def _told(engine: AsyncEngine) -> Iterator[None]:
-    """Make of every "not now" one error with a sentence."""
-    try:
-        yield
-    except DBAPIError as error:
-        if not _is_not_now(error):
-            raise
-        raise _unavailable(engine, str(error.orig or error)) from error
-    except PoolTimeout as error:
-        raise _unavailable(engine, "all connections to it are busy") from error
-    except (OSError, TimeoutError) as error:  # asyncpg lets what happens while it connects through as it is
-        raise _unavailable(engine, str(error) or type(error).__name__) from error
-    except SQLAlchemyError:
-        raise
-    except Exception as error:
-        if getattr(error, "sqlstate", None) is None and not type(error).__module__.startswith("asyncpg"):
-            raise
-        raise _unavailable(engine, str(error)) from error
+def _put_into_words(name: str) -> Callable[[ExceptionContext], DatabaseUnavailable | None]:
+    """For SQLAlchemy, which raises what is returned in place of the driver's error."""
 
+    def put(context: ExceptionContext) -> DatabaseUnavailable | None:
+        why = unavailable.reason(context.sqlalchemy_exception or context.original_exception)
+        return None if why is None else unavailable.said(name, why)
 
-def _is_not_now(error: DBAPIError) -> bool:
-    if error.connection_invalidated:
-        return True
-    original: Any = error.orig
-    code = getattr(original, "sqlite_errorcode", None)
-    if code is not None:
-        return (code & 0xFF) in _NOT_NOW_SQLITE
-    state = getattr(original, "sqlstate", None)
-    if state is not None:
-        return state == _READ_ONLY or str(state)[:2] in _NOT_NOW_POSTGRESQL
-    return type(original).__name__ in ("InterfaceError", "OperationalError", "ProgrammingError") and (
-        "closed" in str(original) or "connection" in str(original).lower()
-    )
-
-
-def _unavailable(engine: AsyncEngine, why: str) -> DatabaseUnavailable:
-    said = " ".join(why.split())[:300]
-    return DatabaseUnavailable(f"the ledger's database {place(engine.url)} cannot be used just now: {said}")
+    return put

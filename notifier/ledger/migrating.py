@@ -25,6 +25,8 @@ from notifier.ledger.schema import metadata
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: The number under which PostgreSQL keeps those apart who want to migrate the same database; it means nothing else.
 _LOCK = 6_861_697_470_128
+#: Where the revision is kept: not under Alembic's own name, so that others' tables may stand in a PostgreSQL database.
+VERSION_TABLE = "ledger_revision"
 
 
 async def migrate(url: str) -> tuple[str | None, str]:
@@ -44,7 +46,7 @@ async def migrate(url: str) -> tuple[str | None, str]:
 
 
 async def check(database: Database, name: str) -> None:
-    """Raise DatabaseMismatch unless the tables are those of this version; nothing is changed. name: for the sentence."""
+    """Raise DatabaseMismatch unless the tables are this version's; nothing is changed. name: for the sentence."""
     async with database.connect() as connection:
         found = await connection.run_sync(_revision)
     if found != head():
@@ -98,7 +100,7 @@ def _upgrade(connection: Connection, name: str) -> tuple[str | None, str]:
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
 def _is_known(revision: str) -> bool:

@@ -219,6 +219,22 @@ def test_an_epmd_that_was_here_before_is_left_alone(machine: Machine) -> None:
     }
 
 
+def test_a_postgresql_of_the_distribution_stays_off(machine: Machine) -> None:
+    machine.has("systemctl")
+    machine.has("apt-get", f'"{machine.policy}" postgresql start 15; echo "answer $?" >> "{machine.asked}"')
+    done = machine.run("install.sh", "postgresql")
+    assert done.returncode == 0
+    assert "no service is started" in done.stderr
+    assert machine.requests("answer") == ["answer 101"]
+    assert {line.split()[-1] for line in machine.requests("systemctl")} == {"postgresql.service", "postgresql.socket"}
+
+
+def test_an_installed_postgresql_is_left_as_it_is(machine: Machine) -> None:
+    machine.has("initdb")
+    assert machine.run("postgres.sh").returncode == 0
+    assert machine.requests("apt-get") == []
+
+
 def test_make_help_lists_every_target() -> None:
     [phony] = [line for line in MAKEFILE.read_text().splitlines() if line.startswith(".PHONY:")]
     # The suite itself may be run by a make, whose ways this one must not take over.
