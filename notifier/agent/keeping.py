@@ -14,13 +14,15 @@ from collections.abc import Awaitable, Callable
 from notifier import logs
 from notifier.agent.release import Release
 from notifier.agent.replaying import Replaying
-from notifier.errors import BrokerError, DatabaseUnavailable
+from notifier.errors import DatabaseUnavailable, NotifierError
 from notifier.ledger import holding, leases
 from notifier.ledger.database import Database
 
 LEASE = "keeper"
 #: Seconds: between two rounds, of the lease, between two looks at deadlines, at retention, at how much is held.
 ROUND, SPAN, DEADLINES, PRUNING, COUNTING = 2.0, 15.0, 60.0, 600.0, 10.0
+#: Seconds between two pieces of the same work: facts want to be written meanwhile.
+BREATH = 0.02
 #: Of the lease: it is renewed when a third of it is over, also in the middle of a long round.
 RENEWAL = SPAN / 3
 
@@ -114,14 +116,13 @@ class Keeper:
             news.clear()
             try:
                 more = await work()
-            except (DatabaseUnavailable, BrokerError) as error:
+            except NotifierError as error:  # of the database, the broker, this machine's copy of the merchants
                 logs.event("keeper.waits", logging.WARNING, why=str(error))
                 more = False
             except Exception as error:
                 logs.event("failed", logging.ERROR, exc_info=error, what="a round of the keeper")
                 more = False
-            if not more:
-                await _either(news, pause)
+            await _either(news, BREATH if more else pause)
 
     async def _count(self) -> None:
         self.held = await holding.count(self._database)

@@ -180,4 +180,5 @@ def _may_be_released(now_ms: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def _stored(row: Any) -> Stored:
-    return Stored(**({"payload": None} | dict(row._mapping)))
+    columns: dict[str, Any] = {"payload": None, **row._mapping}
+    return Stored(**columns)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from sqlalchemy import Table
@@ -55,11 +55,11 @@ class LateDatabase(Database):
             self._opening = None
         opened, self._opened = self._opened, None
         if opened is not None:
-            self.heard("this process ends")
+            self._why = "this process ends"
             await opened.close()
 
     def heard(self, why: str | None) -> None:
-        """What became of the last transaction: None, or why it could not be."""
+        """What became of the last one that writes: None, or why it could not be."""
         if (why is None) is not (self._why is None):
             self._since = time.time()
             if why is None:
@@ -88,14 +88,17 @@ class LateDatabase(Database):
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """As of the Database."""
-        async with self._watched(), self._there.begin() as connection:
-            yield connection
+        with self._watched():
+            async with self._there.begin() as connection:
+                yield connection
+        self.heard(None)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
         """As of the Database."""
-        async with self._watched(), self._there.connect() as connection:
-            yield connection
+        with self._watched():
+            async with self._there.connect() as connection:
+                yield connection  # that it can be read does not mean that it can be written
 
     @property
     def _there(self) -> Database:
@@ -103,15 +106,13 @@ class LateDatabase(Database):
             raise DatabaseUnavailable(self._why or "the ledger's database is not open")
         return self._opened
 
-    @contextlib.asynccontextmanager
-    async def _watched(self) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
         try:
             yield
         except DatabaseUnavailable as error:
             self.heard(str(error))
             raise
-        else:
-            self.heard(None)
 
     async def _open(self) -> None:
         pause = _FIRST_PAUSE

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, desc, insert, select, update
+from sqlalchemy import Row, case, desc, func, insert, select, update
 
 from notifier import logs
 from notifier.ledger.database import Database
-from notifier.ledger.schema import replays
+from notifier.ledger.schema import events, replays
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Replay:
     created_at: int
     finished_at: int | None
     problem: str | None
+
+    @property
+    def by(self) -> str:
+        """Who replays, as it stands with each notification that the job replayed."""
+        return f"{self.who[:200]} ({self.id})"
 
     def shown(self) -> dict[str, Any]:
         """As JSON, for people and programs."""
@@ -88,6 +93,22 @@ async def advance(database: Database, replay: str, done: int, skipped: int, curs
             .where(replays.c.id == replay)
             .values(done=replays.c.done + done, skipped=replays.c.skipped + skipped, cursor=cursor)
         )
+
+
+async def complete(database: Database, replay: Replay, now_ms: int) -> None:
+    """All of it is done. Raises DatabaseUnavailable.
+
+    How many that were is counted once more: an agent that died had perhaps done a piece and not said so.
+    """
+    query = select(func.count(func.distinct(events.c.notification))).where(
+        events.c.at >= replay.created_at, events.c.kind == "replayed", events.c.who == replay.by
+    )
+    async with database.connect() as connection:
+        counted = int((await connection.execute(query)).scalar_one())
+    async with database.begin() as connection:
+        done = case((replays.c.done < counted, counted), else_=replays.c.done)
+        await connection.execute(update(replays).where(replays.c.id == replay.id).values(done=done))
+    await finish(database, replay.id, now_ms)
 
 
 async def finish(database: Database, replay: str, now_ms: int, state: str = "done", problem: str | None = None) -> bool:

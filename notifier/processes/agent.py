@@ -207,7 +207,7 @@ class AgentProcess:
 
     def _merchant(self, merchant: str) -> Merchant | None:
         """As it is known here and now."""
-        registered = self._registry.get(merchant)
+        registered = self._registry.get(merchant) if self._registry.stand is not None else None
         if registered is None:
             return None
         return registered.at(int(time.time() * 1000), self._settings.ack_rule, self._settings.secrets)

@@ -86,6 +86,13 @@ class Producer:
         self.accepted += [each.id for each in sent]
         return [each.id for each in sent]
 
+    async def send_without_url(self, merchant: str, count: int) -> list[str]:
+        """So many notifications that go where the merchant is registered."""
+        composed = [compose(self._settings, merchant=merchant, payload=b"{}") for _ in range(count)]
+        sent = await asyncio.gather(*(self._entrance.accept(each) for each in composed))
+        self.accepted += [each.id for each in sent]
+        return [each.id for each in sent]
+
     @contextlib.asynccontextmanager
     async def load(
         self, merchants: Sequence[str], url: str, per_second: int, ladders: Sequence[str | None] = (None,)

@@ -1,4 +1,4 @@
-"""The ledger of a running service, as a test looks at it: with SQLite's own library, and through the agent's actions."""
+"""The ledger of a running service, as a test looks at it with SQLite's own library; and the agent's actions."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ async def open_ledger(url: str) -> AsyncIterator[LateDatabase]:
     database = LateDatabase(url)
     try:
         await database.start()
+        await until(lambda: database.state()["database"] == "up", "the ledger to be open", timeout=30)
         yield database
     finally:
         await database.close()

@@ -65,6 +65,7 @@ class Stage:
     async def store(self, *facts: dict[str, Any]) -> None:
         """Facts that came from tier processes."""
         await self.writer.write(facts)
+        self.now[0] = max(self.now[0], time.time())
 
     async def exhausted(self, count: int, merchant: str = "m1") -> list[str]:
         """So many that are exhausted."""

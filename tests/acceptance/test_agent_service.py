@@ -1,0 +1,266 @@
+"""The service with its agent: what reaches the ledger whatever dies, and what merchants get once they may be called."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from notifier.simulator.script import Script
+from notifier.simulator.server import Simulator
+from notifier.supervision.operator import Operator
+from tests.acceptance.control import Producer, handled, operator_of, until_slot
+from tests.acceptance.ledger import Ledger, agent_says, ask_agent
+from tests.acceptance.service import RunningService, environment, running
+
+
+def received_by(merchant: Simulator) -> list[tuple[str, int]]:
+    return sorted((each.webhook_id, each.attempt or 0) for each in merchant.received if each.webhook_id)
+
+
+def told_by(ledger: Ledger) -> list[tuple[str, int]]:
+    return sorted((notification, number) for notification, _, number in ledger.attempts())
+
+
+def all_agree(ledger: Ledger, merchant: Simulator, producer: Producer) -> bool:
+    """Whether everything accepted is delivered, and the ledger has a row for each request of the merchant's record.
+
+    What the producer had in hand when its stream ended may or may not have been accepted.
+    """
+    known = {row["id"] for row in ledger.rows("SELECT id FROM notifications WHERE status = 'completed'")}
+    ended = set(ledger.statuses()) == {"completed"} and known >= set(producer.accepted)
+    return ended and told_by(ledger) == received_by(merchant)
+
+
+async def test_the_whole_service_writes_every_attempt_into_the_ledger(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s,1s")
+    ledger = Ledger(variables)
+    async with (
+        Simulator({"/m1": Script.parse("500,ok"), "/m2": Script.parse("500")}) as merchant,
+        running(variables, "--no-api", whole=True) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        await producer.send(["m0", "m1", "m2"], merchant.url, 30)
+        await ledger.until(lambda: ledger.statuses() == {"completed": 20, "exhausted": 10}, "the ends of all")
+        assert told_by(ledger) == received_by(merchant)
+        slot = await until_slot(operator, "agent", state="ready")
+        figures = slot["statistics"]
+        assert (figures["database"], figures["link"], figures["poisoned"]) == ("up", "up", 0)
+        pushed = await operator.ask("push", {"key": "block/m9", "value": {"reason": "test"}, "critical": True})
+        assert {each["slot"]: each["result"] for each in pushed["slots"]} == {
+            "tier:0s": "applied",
+            "tier:1s": "applied",
+            "agent": "applied",
+        }
+        assert await service.stop() == 0
+    assert told_by(ledger) == received_by(merchant)
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+async def test_an_agent_that_is_killed_under_load_leaves_one_row_per_attempt(
+    broker: Any, namespace: str, kills: int
+) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s,1s", NOTIFIER_LOG__LEVEL="warning")
+    ledger = Ledger(variables)
+    async with (
+        Simulator({"/m1": Script.parse("500,ok")}) as merchant,
+        running(variables, "--no-api", whole=True),
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        async with producer.load(["m0", "m1"], merchant.url, 100):
+            for _ in range(kills):
+                slot = await until_slot(operator, "agent", state="ready")
+                before = ledger.count("SELECT count(*) FROM attempts")
+                await ledger.until(
+                    lambda before=before: ledger.count("SELECT count(*) FROM attempts") > before, "facts"
+                )
+                os.kill(slot["pid"], signal.SIGKILL)
+                await until_slot(operator, "agent", epoch=slot["epoch"] + 1, timeout=60)
+        await ledger.until(lambda: all_agree(ledger, merchant, producer), "the ends of all", timeout=60)
+
+
+@pytest.mark.parametrize("seconds", [8, pytest.param(30, marks=pytest.mark.long)])
+async def test_deliveries_go_on_while_the_ledger_is_locked(broker: Any, namespace: str, seconds: int) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s,1s", NOTIFIER_LOG__LEVEL="warning")
+    ledger = Ledger(variables)
+    async with (
+        Simulator({"/m1": Script.parse("500,ok")}) as merchant,
+        running(variables, "--no-api", whole=True) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        async with producer.load(["m0", "m1"], merchant.url, 200):
+            await merchant.wait_for(100)
+            with ledger.locked():
+                stood, came = ledger.count("SELECT count(*) FROM attempts"), len(merchant.received)
+                await asyncio.sleep(seconds)  # the length of the lock is what is tested
+                assert len(merchant.received) >= came + 150 * seconds * 0.5, "deliveries went on"
+                assert ledger.count("SELECT count(*) FROM attempts") == stood
+                if seconds > 6:  # beyond SQLite's own patience
+                    down = await until_slot(operator, "agent", state="ready")
+                    assert down["statistics"]["database"] == "down"
+        await ledger.until(lambda: all_agree(ledger, merchant, producer), "the ends of all", timeout=60)
+        assert [event for event in service.events if event["event"] == "child.ended"] == []
+
+
+async def registered(operator: Operator, merchant: str, url: str) -> Mapping[str, Any]:
+    added = await ask_agent(operator, "merchants.change", op="add", merchant=merchant, fields={"url": url}, who="test")
+    assert added["live"]["live"] == added["live"]["of"]
+    return dict(added)
+
+
+async def changed(operator: Operator, op: str, merchant: str, **more: Any) -> Mapping[str, Any]:
+    done = await ask_agent(operator, "merchants.change", op=op, merchant=merchant, fields={}, who="test", **more)
+    assert done["live"]["live"] == done["live"]["of"] > 0, done
+    return dict(done)
+
+
+async def test_no_callback_starts_after_the_block_is_answered_and_all_come_back_after_the_unblock(
+    broker: Any, namespace: str
+) -> None:
+    variables = environment(
+        broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_LOG__LEVEL="warning", NOTIFIER_RELEASE_RATE="1000"
+    )
+    ledger = Ledger(variables)
+    async with (
+        Simulator() as merchant,
+        running(variables, "--no-api", whole=True),
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        await registered(operator, "m0", f"{merchant.url}/m0")
+        await producer.send(["m0"], merchant.url, 1000)
+        await merchant.wait_for(50)
+        await changed(operator, "block", "m0", why="test")
+        came = await handled(merchant)
+        await ledger.until(lambda: ledger.statuses().get("held", 0) + came >= 1000, "the others held")
+        assert len(merchant.received) == came, "none after the answer"
+        await changed(operator, "unblock", "m0")
+        await ledger.until(lambda: ledger.statuses() == {"completed": 1000}, "the ends of all")
+        assert {notification for notification, _ in received_by(merchant)} == set(producer.accepted)
+
+
+async def test_a_merchant_that_is_gone_is_disabled_and_gets_what_was_held_once_it_is_enabled(
+    broker: Any, namespace: str
+) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s,1s")
+    ledger = Ledger(variables)
+    async with (
+        Simulator({"/m0": Script.parse("410,ok")}, default=Script.parse("ok")) as merchant,
+        running(variables, "--no-api", whole=True) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        await registered(operator, "m0", f"{merchant.url}/m0")
+        (gone,) = await producer.send(["m0"], merchant.url, 1)
+        await service.event("merchant.disabled", merchant="m0")
+        (later,) = await producer.send(["m0"], merchant.url, 1)
+        await ledger.until(lambda: ledger.statuses() == {"stopped": 1, "held": 1}, "the second one held")
+        (row,) = ledger.rows("SELECT * FROM notifications WHERE id = ?", later)
+        assert row["reason"] == "disabled"
+        assert len(merchant.received) == 1
+        await changed(operator, "enable", "m0")
+        released = await service.event("released", notification=later)
+        assert released["held"] == "disabled"
+        await merchant.wait_for(2)
+        assert {each.webhook_id for each in merchant.received} == {gone, later}
+
+
+async def test_what_is_sent_to_nobody_known_waits_until_the_merchant_is_registered(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s,1s")
+    ledger = Ledger(variables)
+    async with (
+        Simulator() as merchant,
+        running(variables, "--no-api", whole=True),
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        sent = await producer.send_without_url("stranger", 5)
+        await ledger.until(lambda: ledger.statuses() == {"held": 5}, "all held")
+        await registered(operator, "stranger", f"{merchant.url}/stranger")
+        received = await merchant.wait_for(5)
+        assert sorted(str(each.webhook_id) for each in received) == sorted(sent)
+        test = await ask_agent(operator, "merchants.test", merchant="stranger", who="test")
+        received = await merchant.wait_for(6)
+        assert received[-1].webhook_id == test["id"]
+        assert b'"type": "test"' in received[-1].body
+
+
+async def test_what_is_cancelled_is_not_attempted_again(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s,2s")
+    ledger = Ledger(variables)
+    async with (
+        Simulator(default=Script.parse("500")) as merchant,
+        running(variables, "--no-api", whole=True),
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        given_up, other = await producer.send(["m0"], merchant.url, 2)
+        await ledger.until(lambda: ledger.statuses() == {"attempted": 2}, "their first attempts")
+        done = await ask_agent(operator, "notifications.cancel", id=given_up, who="test", why="refunded")
+        assert done["status"] == "stopped"
+        assert done["live"]["live"] == done["live"]["of"] == 2
+        await ledger.until(lambda: ledger.statuses() == {"stopped": 1, "exhausted": 1}, "the end of the other")
+        assert received_by(merchant) == sorted([(given_up, 1), (other, 1), (other, 2)])
+        says = await agent_says(operator, "notifications.cancel", id="ntf_0", who="test")
+        assert says == {"problem": {"kind": "not-found", "detail": "the ledger knows no notification 'ntf_0'"}}
+
+
+async def test_a_replay_by_filter_survives_the_death_of_the_agent(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s", NOTIFIER_RELEASE_RATE="50")
+    ledger = Ledger(variables)
+    async with (
+        Simulator({"/m0": Script.parse("500,ok")}) as merchant,
+        running(variables, "--no-api", whole=True) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        await producer.send(["m0"], merchant.url, 200)
+        await ledger.until(lambda: ledger.statuses() == {"exhausted": 200}, "the ends of all")
+        started = await ask_agent(operator, "replays.start", filter={"status": "exhausted"}, who="test")
+        assert started["total"] == 200
+        await merchant.wait_for(260)
+        slot = await until_slot(operator, "agent", state="ready")
+        os.kill(slot["pid"], signal.SIGKILL)
+        await ledger.until(lambda: ledger.statuses() == {"completed": 200}, "all delivered", timeout=60)
+        (job,) = await ledger.until(
+            lambda: ledger.rows("SELECT * FROM replays WHERE state = 'done'"), "the end of the job"
+        )
+        assert (job["id"], job["total"]) == (started["replay"], 200)
+        at_once = 50 * 0.25  # what had been published at the death, and not yet marked, is delivered but not counted
+        assert 200 - at_once <= job["done"] + job["skipped"] <= 200
+        assert {str(each.webhook_id) for each in merchant.received} == set(producer.accepted)
+        assert service.process.returncode is None
+
+
+async def test_a_service_whose_database_is_away_delivers_with_the_merchants_that_it_knew(
+    broker: Any, namespace: str
+) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s,1s")
+    async with Simulator() as merchant, Producer(variables) as producer:
+        async with running(variables, "--no-api", whole=True), operator_of(variables) as operator:
+            await registered(operator, "m0", f"{merchant.url}/m0")
+        away = variables | {"NOTIFIER_DATABASE_URL": "sqlite:////proc/nowhere/ledger.db"}
+        async with running(away, "--no-api", whole=True) as service, operator_of(away) as operator:
+            await producer.send_without_url("m0", 3)
+            await merchant.wait_for(3)
+            figures = (await until_slot(operator, "agent", state="ready"))["statistics"]
+            assert figures["database"] == "down"
+            assert figures["registry"]["stale_since"] is not None
+            says = await agent_says(operator, "merchants.change", op="block", merchant="m0", fields={}, who="test")
+            assert says["problem"]["kind"] == "unavailable"
+        await _facts_still_wait(service, variables)
+    ledger = Ledger(variables)
+    async with running(variables, "--no-api", whole=True):
+        await ledger.until(lambda: ledger.statuses() == {"completed": 3}, "the facts that had waited")
+
+
+async def _facts_still_wait(service: RunningService, variables: Mapping[str, str]) -> None:
+    assert [event for event in service.events if event["event"] == "fact.poisoned"] == []
+    assert Ledger(variables).statuses() == {}
