@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from notifier.api.pages import entering, first, merchant_actions, merchants, notifications, undelivered
 from notifier.api.pages.course import Course
-from notifier.api.pages.looking import Counts
+from notifier.api.pages.looking import Counts, Samples
 
 if TYPE_CHECKING:
     from notifier.api.parts import Parts
@@ -28,6 +28,7 @@ def mount(app: FastAPI, parts: Parts) -> None:
     """Add every page to `app`, and `/static`. Call it once, after the JSON routes."""
     app.state.course = Course()
     app.state.counts = Counts()
+    app.state.samples = Samples()
     for each in _ROUTERS:
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")

@@ -14,6 +14,9 @@ from urllib.parse import quote, urlencode
 
 from notifier.api.pages.words import Moment, milliseconds, stamp
 
+#: Characters of the other side's words that are shown.
+_LONGEST_QUOTE = 240
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -70,8 +73,8 @@ class Cause:
 
 def of_group(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Cause:
     """The cause of one group of `ledger.notifications.undelivered`. merchant: as the registry shows it, None if it does
-    not know it. Needs of the group: merchant, status, reason, last_error, count, newest; takes last_status, detail and
-    own_url (the notifications bring their own address).
+    not know it. Needs of the group: merchant, status, reason, last_error, count, newest; takes last_status, detail,
+    answer (of the merchant's server) and own_url (the notifications bring their own address).
     """
     judged = judge(group, merchant)
     selection = selection_of(group)
@@ -231,14 +234,14 @@ def _gone(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judge
         + "If that was a mistake of theirs, or they have a new address, "
         + ("enable it and then send again." if standing else "send again."),
         [*_address_ways(group, merchant), *(standing.ways if standing else ())],
-        quote=str(group.get("detail") or ""),
+        quote=_quote(group),
         again=standing is None,
     )
 
 
 def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
     name, error, status = group["merchant"], group.get("last_error"), group.get("last_status")
-    detail = str(group.get("detail") or "")
+    detail = _quote(group)
     standing = off(merchant) if merchant is not None else None
     sentence, explanation, address = _words(name, error, status)
     if standing is not None and merchant is not None:  # nothing sent again would leave before that is changed
@@ -369,8 +372,16 @@ def _send_again(count: int, selection: Mapping[str, str], *, primary: bool) -> W
     return Way(label, "/replays", selection, primary=primary)
 
 
+def _quote(group: Mapping[str, Any]) -> str:
+    """The words of the merchant's server, else the sentence that the failure was told with; one line."""
+    said = str(group.get("answer") or "") or str(group.get("reason") or "")
+    line = " ".join(said.split())
+    return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
+
+
 def _since(merchant: Mapping[str, Any]) -> str:
-    return f" since {stamp(merchant['since'])}" if merchant.get("since") else ""
+    since = f" since {stamp(merchant['since'])}" if merchant.get("since") else ""
+    return since + (f", by {merchant['who']}" if merchant.get("who") else "")
 
 
 def _because(merchant: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from notifier.api import tiers
 from notifier.api.live import live
 from notifier.api.pages import frame, looking
-from notifier.api.pages.causes import Cause
 from notifier.api.pages.course import Course
 from notifier.api.pages.frame import PageRoute
-from notifier.api.pages.overview import overview
+from notifier.api.pages.looking import Samples, Undelivered
+from notifier.api.pages.overview import MOST_CAUSES, overview
 from notifier.api.parts import Given, Parts
 from notifier.errors import DatabaseUnavailable
 from notifier.ledger import notifications
@@ -29,8 +29,8 @@ RECENT = 25
 async def first(request: Request, parts: Given) -> Response:
     """The overview; shown also while the database or the broker is away."""
     told = await live(parts)
-    courses, causes, attempts = await _of_ledger(parts, request.app.state.course)
-    return await frame.page(request, "overview.html", overview(told, courses, causes, attempts))
+    courses, undelivered, attempts = await _of_ledger(parts, request.app.state.course, request.app.state.samples)
+    return await frame.page(request, "overview.html", overview(told, courses, undelivered, attempts))
 
 
 @router.post("/tiers/{tier}/pause")
@@ -68,18 +68,17 @@ async def drain(request: Request, parts: Given, tier: str) -> Response:
 
 
 async def _of_ledger(
-    parts: Parts, course: Course
-) -> tuple[Mapping[str, Sequence[tuple[int, int]]], list[Cause], list[Mapping[str, Any]]]:
+    parts: Parts, course: Course, samples: Samples
+) -> tuple[Mapping[str, Sequence[tuple[int, int]]], Undelivered | None, list[Mapping[str, Any]]]:
     """Nothing while the ledger is away: `live` has said so."""
     try:
-        database = parts.database
-        courses = await course.read(database, parts.now_ms)
-        causes = await looking.causes_of(parts)
-        newest = await notifications.newest_attempt(database)
-        attempts = await notifications.attempts_after(database, max(0, newest - RECENT), RECENT)
+        courses = await course.read(parts.database, parts.now_ms)
+        undelivered = await looking.undelivered(parts, samples, MOST_CAUSES)
+        newest = await notifications.newest_attempt(parts.database)
+        attempts = await notifications.attempts_after(parts.database, max(0, newest - RECENT), RECENT)
     except DatabaseUnavailable:
-        return {}, [], []
-    return courses, causes, list(reversed(attempts))
+        return {}, None, []
+    return courses, undelivered, list(reversed(attempts))
 
 
 def _live(live: Mapping[str, Any]) -> str:

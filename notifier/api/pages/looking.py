@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from notifier.api.live import PROMPT
@@ -20,7 +22,9 @@ UNDELIVERED = ("held", "stopped", "exhausted", "poisoned")
 #: Groups of undelivered notifications that are explained on one page; the newest.
 MOST_GROUPS = 60
 #: Seconds that a count in the bar serves.
-FRESH = 3.0
+FRESH = 5.0
+#: Seconds that the sample of a group serves, and how many are remembered.
+SAMPLED, _MOST_SAMPLES = 10.0, 500
 #: Pages of the desired state that are looked through for blocks.
 _MOST_PAGES = 50
 
@@ -44,30 +48,62 @@ class Counts:
         return self._value
 
 
-async def causes_of(parts: Parts, **wanted: str) -> list[Cause]:
-    """Why what fits the filter is undelivered: one cause per merchant and reason. What needs somebody comes first.
+class Samples:
+    """What the newest notification of a group tells beyond the group: remembered for some seconds, since it costs."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[tuple[str, str], ...], tuple[float, dict[str, Any]]] = OrderedDict()
+
+    async def of(self, parts: Parts, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Its last status, the sentence and the words of the other side, and whether it brings its own address.
+
+        Raises DatabaseUnavailable.
+        """
+        selection = causes.selection_of(group)
+        key = tuple(sorted(selection.items()))
+        asked_at, found = self._found.get(key, (-SAMPLED, {}))
+        if time.monotonic() - asked_at >= SAMPLED:
+            found = await _sample(parts, selection)
+            self._found[key] = time.monotonic(), found
+            self._found.move_to_end(key)
+            while len(self._found) > _MOST_SAMPLES:
+                self._found.popitem(last=False)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """causes: of the newest groups, what needs somebody first. groups, count: of all of it. merchants: whose it is."""
+
+    causes: list[Cause]
+    groups: int
+    count: int
+    merchants: frozenset[str]
+
+
+async def undelivered(
+    parts: Parts, samples: Samples, most: int = MOST_GROUPS, merchant: str | None = None
+) -> Undelivered:
+    """Why it is, to everybody or to one merchant: one cause per merchant and reason, at most so many.
 
     Raises DatabaseUnavailable, InvalidInput.
     """
-    groups = await groups_of(parts, **wanted)
-    known = {name: await registered(parts, name) for name in dict.fromkeys(group["merchant"] for group in groups)}
-    await _blocked_here(parts, groups, known)
-    found = [causes.of_group(await _with_sample(parts, group), known[group["merchant"]]) for group in groups]
-    return causes.newest_first(found)
-
-
-async def groups_of(parts: Parts, **wanted: str) -> list[dict[str, Any]]:
-    """The newest groups of what is undelivered. Raises DatabaseUnavailable, InvalidInput."""
-    groups = [dict(group) for group in await notifications.undelivered(parts.database, Filter.parse(wanted))]
+    wanted = Filter.parse({"merchant": merchant})
+    groups = [dict(group) for group in await notifications.undelivered(parts.database, wanted)]
     groups.sort(key=lambda group: group["newest"], reverse=True)
-    return groups[:MOST_GROUPS]
+    first = groups[:most]
+    known = {name: await registered(parts, name) for name in dict.fromkeys(group["merchant"] for group in first)}
+    await _blocked_here(parts, first, known)
+    found = [causes.of_group(group | await samples.of(parts, group), known[group["merchant"]]) for group in first]
+    whose = frozenset(group["merchant"] for group in groups)
+    return Undelivered(causes.newest_first(found), len(groups), sum(group["count"] for group in groups), whose)
 
 
 async def cause_of(parts: Parts, shown: Mapping[str, Any]) -> Cause | None:
     """Why one notification is undelivered; None if it is not. Raises DatabaseUnavailable."""
     if shown["status"] not in UNDELIVERED:
         return None
-    group = {**shown, "count": 1, "newest": None, "own_url": shown.get("url") is not None}
+    group = {**shown, "own_url": shown["url"] is not None, "answer": _last_answer(shown)}
     merchant = {group["merchant"]: await registered(parts, group["merchant"])}
     await _blocked_here(parts, [group], merchant)
     return causes.of_one(group, merchant[group["merchant"]])
@@ -109,14 +145,19 @@ async def _blocked_here(
         entry = blocks[name]
         known[name] = (known[name] or {"id": name, "url": None, "added": False}) | {
             "standing": "blocked", "why": entry["why"], "since": entry["since"], "until": entry["until"],
+            "who": entry["who"].partition(" uid=")[0],
         }  # fmt: skip
 
 
-async def _with_sample(parts: Parts, group: dict[str, Any]) -> dict[str, Any]:
-    """A group with what its newest notification tells beyond it: the other side's words, and whose address it is."""
-    page = await notifications.list_notifications(parts.database, Filter.parse(causes.selection_of(group)), None, 1)
-    for newest in page.items:
-        more = ("detail", "last_status", "last_error", "reason")
-        known = {name: newest.get(name) for name in more if group.get(name) is None}
-        return {**group, **known, "own_url": newest.get("url") is not None}
-    return group
+async def _sample(parts: Parts, selection: Mapping[str, str]) -> dict[str, Any]:
+    page = await notifications.list_notifications(parts.database, Filter.parse(selection), None, 1)
+    shown = await notifications.show(parts.database, page.items[0]["id"]) if page.items else None
+    if shown is None:
+        return {}
+    told = {name: shown[name] for name in ("detail", "last_status", "last_error", "reason")}
+    return told | {"own_url": shown["url"] is not None, "answer": _last_answer(shown)}
+
+
+def _last_answer(shown: Mapping[str, Any]) -> str:
+    """What the merchant's server said to the last attempt."""
+    return str(shown["attempt_log"][-1]["answer"] or "") if shown["attempt_log"] else ""

@@ -81,7 +81,7 @@ async def shown_page(
     check_merchant(merchant)
     database = parts.database
     it = await looking.registered(parts, merchant)
-    found = await looking.causes_of(parts, merchant=merchant)
+    found = (await looking.undelivered(parts, request.app.state.samples, merchant=merchant)).causes
     if it is not None and not found and (off := causes.of_standing(it)) is not None:
         found = [off]
     made, delivered = (await rates(database, [merchant], parts.now_ms - HOUR)).get(merchant, (0, 0))

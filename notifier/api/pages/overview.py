@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from notifier.api.pages import words
-from notifier.api.pages.causes import Cause, Way
+from notifier.api.pages.causes import Way
 from notifier.api.pages.course import SPANS, lines, together
+from notifier.api.pages.looking import Undelivered
 from notifier.api.pages.rendering import STATUSES
 
 #: Causes on the first page; the others are one click away.
@@ -27,20 +28,21 @@ _WORST = ("degraded", "down", "backoff", "stopped", "starting", "draining")
 def overview(
     live: Mapping[str, Any],
     courses: Mapping[str, Sequence[tuple[int, int]]],
-    causes: Sequence[Cause],
+    undelivered: Undelivered | None,
     attempts: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The values of overview.html. live: of `api.live`. causes: what somebody has to look at first, first."""
+    """The values of overview.html. live: of `api.live`. undelivered: None while the ledger is away. attempts:
+    the newest first.
+    """
     tiers = live["tiers"]
     troubles = troubles_of(live)
-    merchants = {cause.merchant for cause in causes if cause.tone in ("bad", "held")}
     flow = together(courses) if courses else [(0, 0)] * SPANS
     return {
-        "headline": _headline(troubles, merchants),
-        "lead": _lead(flow, causes),
+        "headline": _headline(troubles, undelivered),
+        "lead": _lead(flow, undelivered),
         "troubles": troubles,
-        "causes": causes[:MOST_CAUSES],
-        "more_causes": max(0, len(causes) - MOST_CAUSES),
+        "causes": undelivered.causes if undelivered else [],
+        "more_causes": undelivered.groups - len(undelivered.causes) if undelivered else 0,
         "delivered_per_s": _sum(tiers, "delivered_per_s"),
         "failed_per_s": _sum(tiers, "failed_per_s"),
         "waiting": _sum(tiers, "waiting", "due"),
@@ -116,25 +118,27 @@ def totals(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     return found
 
 
-def _headline(troubles: Sequence[Mapping[str, Any]], merchants: set[str]) -> str:
+def _headline(troubles: Sequence[Mapping[str, Any]], undelivered: Undelivered | None) -> str:
     if any(trouble["tone"] == "bad" for trouble in troubles):
         return "The service needs you."
-    if len(merchants) == 1:
-        return f"{next(iter(merchants))} is not getting everything."
-    if merchants:
-        return f"{len(merchants)} merchants are not getting everything."
-    return "Everything is on its way."
+    if undelivered is None or all(cause.tone == "wait" for cause in undelivered.causes):
+        return "Everything is on its way."
+    whose = undelivered.merchants
+    if len(whose) == 1:
+        return f"{next(iter(whose))} is not getting everything."
+    return f"{len(whose)} merchants are not getting everything."
 
 
-def _lead(flow: Sequence[tuple[int, int]], causes: Sequence[Cause]) -> str:
+def _lead(flow: Sequence[tuple[int, int]], undelivered: Undelivered | None) -> str:
+    if undelivered is None:
+        return "What merchants got, and what they did not, cannot be told just now; it is not lost."
     delivered, failed = (sum(parts) for parts in zip(*flow, strict=True))
-    undelivered = sum(cause.count for cause in causes)
     if not delivered and not failed:
         first = "No merchant was called in the last five minutes."
     else:
         first = f"{words.many(delivered, 'notification')} delivered in the last five minutes."
-    if undelivered:
-        return f"{first} {words.number(undelivered)} could not be delivered; below is why, and what to do."
+    if undelivered.count:
+        return f"{first} {words.number(undelivered.count)} could not be delivered: below is why, and what to do."
     return f"{first} Nothing is undelivered."
 
 

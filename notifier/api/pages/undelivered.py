@@ -39,14 +39,14 @@ _LEAD = (
 async def page(request: Request, parts: Given) -> Response:
     """By merchant and reason, what needs somebody first."""
     merchant = request.query_params.get("merchant", "").strip()
-    causes = await looking.causes_of(parts, **({"merchant": merchant} if merchant else {}))
-    count = sum(cause.count for cause in causes)
+    found = await looking.undelivered(parts, request.app.state.samples, merchant=merchant or None)
     jobs = await replays.running(parts.database)
     view = {
         "merchant": merchant,
-        "headline": _headline(count, merchant),
-        "lead": _LEAD if causes else "",
-        "causes": causes,
+        "headline": _headline(found.count, merchant),
+        "lead": _LEAD if found.causes else "",
+        "causes": found.causes,
+        "more": found.groups - len(found.causes),
         "problem": None,
         "jobs": [{**job.shown(), "words": _aim(job.wanted)} for job in jobs],
     }
@@ -57,7 +57,7 @@ async def page(request: Request, parts: Given) -> Response:
 async def preview(request: Request, parts: Given) -> Response:
     """How many would be sent again. Sends nothing."""
     fields = await frame.form(request)
-    chosen = await _chosen(parts, fields)
+    chosen = await _chosen(request, parts, fields)
     if not chosen:
         return frame.back(
             request, fields, "/undelivered", "Nothing is selected: tick what you want to send again.", "wait"
@@ -78,7 +78,7 @@ async def start(request: Request, parts: Given) -> Response:
     """A job for each selected group, or for the filter that the form holds."""
     fields = await frame.form(request)
     if "group" in fields:
-        wanted: list[Mapping[str, str]] = [cause.selection for cause in await _chosen(parts, fields)]
+        wanted: list[Mapping[str, str]] = [cause.selection for cause in await _chosen(request, parts, fields)]
     else:
         wanted = [{name: frame.one(fields, name) for name in Stated.model_fields if frame.one(fields, name)}]
     started = [await _start(request, parts, each) for each in wanted]
@@ -117,10 +117,11 @@ async def stop(request: Request, parts: Given, replay: str) -> Response:
     return frame.back(request, fields, f"/replays/{replay}", "Stopped: no more of it is sent again.")
 
 
-async def _chosen(parts: Parts, fields: Mapping[str, list[str]]) -> Sequence[Cause]:
+async def _chosen(request: Request, parts: Parts, fields: Mapping[str, list[str]]) -> Sequence[Cause]:
     """The selected causes that are still there."""
     keys = set(fields.get("group", ()))
-    return [cause for cause in await looking.causes_of(parts) if cause.key in keys and cause.again]
+    found = await looking.undelivered(parts, request.app.state.samples)
+    return [cause for cause in found.causes if cause.key in keys and cause.again]
 
 
 async def _start(request: Request, parts: Parts, wanted: Mapping[str, str]) -> str:
