@@ -33,8 +33,8 @@ async def prefetched(variables: Mapping[str, str], wanted: list[int]) -> None:
 
 async def test_an_operator_sees_and_steers_a_running_service(broker: Any, namespace: str) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s")
-    async with Simulator({"/slow": Script.parse("slow:20")}) as merchant, running(variables) as service:
-        assert re.match(r"2 of 2 processes ready; up \S+, master pid \d+, version 0\n", await ctl(variables, "status"))
+    async with Simulator({"/slow": Script.parse("slow:20")}) as merchant, running(variables, whole=True) as service:
+        assert re.match(r"4 of 4 processes ready; up \S+, master pid \d+, version \d+\n", await ctl(variables, "status"))
         address = f"{merchant.url}/slow"
         code, out, _ = await notifier(
             variables, "enqueue", "--merchant", "shop", "--url", address, "--payload", "{}"
@@ -44,17 +44,17 @@ async def test_an_operator_sees_and_steers_a_running_service(broker: Any, namesp
         (work,) = json.loads(await ctl(variables, "inflight", "1s", "--json"))["works"]
         assert (work["notification"], work["merchant"], work["url"]) == (out.strip(), "shop", address)
         assert await ctl(variables, "inflight", "2s") == "nothing is in flight\n"
-        assert await ctl(variables, "block", "shop-7") == "shop-7 is blocked: live in 2 of 2 processes\n"
+        assert await ctl(variables, "block", "shop-7") == "shop-7 is blocked: live in 3 of 3 processes\n"
         paused = await ctl(variables, "pause", "2s", "--for", "10m", "--reason", "INC-118")
         assert re.fullmatch(r"tier:2s is paused until \S+Z: live in 1 of 1 process\n", paused)
         page = (await ctl(variables, "status")).splitlines()
-        assert page[0].startswith("1 of 2 processes ready, 1 paused; up ")
+        assert page[0].startswith("3 of 4 processes ready, 1 paused; up ")
         rows = {row.split()[0]: re.split(r"  +", row) for row in page[3:5]}
         assert rows["tier:1s"][1] == "ready"
         assert rows["tier:2s"][1] == "paused"
         assert re.fullmatch(r"by \S+ until \S+Z", rows["tier:2s"][8])
-        assert [row.split()[:2] for row in page[7:]] == [["pause", "tier:2s"], ["block", "shop-7"]]
-        assert page[7].endswith("INC-118")
+        assert [row.split()[:2] for row in page[9:]] == [["pause", "tier:2s"]], "blocks are in the registry"
+        assert page[9].endswith("INC-118")
         assert await ctl(variables, "resume", "2s") == "tier:2s is resumed: live in 1 of 1 process\n"
         assert await ctl(variables, "shutdown", "--quick") == "the service has ended\n"
         async with asyncio.timeout(5):
@@ -66,7 +66,10 @@ async def test_overrides_outlive_a_killed_master_and_two_masters_never_share_a_d
 ) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
     async with running(variables) as service:
-        await ctl(variables, "block", "shop-7", "--reason", "charged twice")
+        code, out, err = await notifier(variables, "ctl", "block", "shop-7", "--reason", "charged twice")
+        assert (code, out) == (0, "shop-7 is blocked on this machine: live in 1 of 1 process\n")
+        assert "runs without an agent (notifier run --no-agent)" in err
+        assert err.endswith("so shop-7 is blocked on this machine alone, not in the registry\n")
         code, _, err = await notifier(variables, "run")
         assert code == 1
         assert f"another master (pid {service.process.pid}) is running in {variables['NOTIFIER_RUNTIME_DIR']}" in err
