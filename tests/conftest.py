@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +170,7 @@ class PostgresOnDemand:
 
     def __init__(self) -> None:
         self._server: PrivatePostgres | None = None
+        self._template: str | None = None
 
     async def server(self) -> PrivatePostgres:
         """The server, running."""
@@ -177,6 +179,15 @@ class PostgresOnDemand:
             await starting.__aenter__()
             self._server = starting
         return self._server
+
+    async def migrated(self) -> str:
+        """The address of a fresh ledger: migrated once, then copied."""
+        server = await self.server()
+        if self._template is None:
+            template = await server.new_database()
+            await migrate(template)
+            self._template = template.rpartition("/")[2]
+        return await server.new_database(self._template)
 
     async def close(self) -> None:
         """Stop and remove it."""
@@ -202,16 +213,34 @@ async def postgres(postgres_on_demand: PostgresOnDemand) -> PrivatePostgres:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path, postgres_on_demand: PostgresOnDemand) -> str:
-    """The address of an empty database of this test alone: once SQLite, once PostgreSQL."""
+    """The address of an empty database of this test alone, without tables: once SQLite, once PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.db"
     return await (await postgres_on_demand.server()).new_database()
 
 
+@pytest.fixture(scope="session")
+async def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated ledger in a file, to be copied."""
+    template = tmp_path_factory.mktemp("template") / "ledger.db"
+    await migrate(f"sqlite:///{template}")
+    return template
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def ledger_url(
+    request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path, postgres_on_demand: PostgresOnDemand
+) -> str:
+    """The address of a migrated ledger of this test alone: once SQLite, once PostgreSQL."""
+    if request.param == "sqlite":
+        shutil.copyfile(sqlite_template, tmp_path / "ledger.db")
+        return f"sqlite:///{tmp_path}/ledger.db"
+    return await postgres_on_demand.migrated()
+
+
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """The ledger's database, migrated and open: once SQLite, once PostgreSQL."""
-    await migrate(database_url)
-    opened = await Database.open(database_url)
+async def database(ledger_url: str) -> AsyncIterator[Database]:
+    """A migrated ledger of this test alone, open: once SQLite, once PostgreSQL."""
+    opened = await Database.open(ledger_url)
     yield opened
     await opened.close()

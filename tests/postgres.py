@@ -76,12 +76,12 @@ class PrivatePostgres:
         """The address of one of its databases, as in the settings."""
         return f"postgresql://notifier:{self._password}@127.0.0.1:{self.port}/{database}"
 
-    async def new_database(self) -> str:
-        """The address of a fresh, empty database."""
+    async def new_database(self, template: str = "template0") -> str:
+        """The address of a fresh database: empty, or a copy of one that nobody is connected to."""
         name = f"test_{secrets.token_hex(6)}"
         connection = await asyncpg.connect(self.url())
         try:
-            await connection.execute(f'CREATE DATABASE "{name}"')
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         finally:
             await connection.close()
         return self.url(name)

@@ -64,10 +64,10 @@ async def test_a_database_without_tables_is_told_apart_and_how_it_gets_them(data
     await database.close()
 
 
-async def test_a_newer_database_is_left_alone(database_url: str, database: Database) -> None:
-    await run(database_url, "UPDATE ledger_revision SET version_num = '9999'")
+async def test_a_newer_database_is_left_alone(ledger_url: str, database: Database) -> None:
+    await run(ledger_url, "UPDATE ledger_revision SET version_num = '9999'")
     with pytest.raises(DatabaseMismatch, match="newer version of notifier"):
-        await migrate(database_url)
+        await migrate(ledger_url)
     with pytest.raises(DatabaseMismatch, match="newer version of notifier"):
         await migrating.check(database, "it")
 
