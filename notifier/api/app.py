@@ -58,6 +58,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.identities = Identities(parts.settings, parts.door, parts.clock)
     app.state.once = Once(parts.clock)
     app.state.broadcast = Broadcast(parts)
+    app.state.routes = [route for routes in ROUTES for route in routes.router.routes]
     problems.install(app)
     for routes in ROUTES:
         app.include_router(routes.router)

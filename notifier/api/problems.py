@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from notifier.errors import (
     BrokerError,
@@ -127,7 +128,19 @@ async def _http(request: Request, error: Exception) -> Response:
         "not-found": f"there is nothing at {request.url.path}",
         "method": f"{request.method} is not possible at {request.url.path}",
     }.get(kind, str(error.detail))
-    return Problem(kind, detail, headers=error.headers).response()
+    headers = dict(error.headers or {})
+    if kind == "method":
+        headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
+    return Problem(kind, detail, headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    """Everything that is possible at this address: each route knows only of itself."""
+    found: set[str] = set()
+    for route in request.app.state.routes:
+        if isinstance(route, Route) and route.path_regex.match(request.url.path):
+            found |= set(route.methods or ())
+    return sorted(found)
 
 
 def _other(error: HTTPException) -> Response:

@@ -193,6 +193,12 @@ async def test_what_is_not_there_is_a_problem_too(api: Client, method: str, path
     assert (answer.status, bool(answer.problem)) == (status, True)
 
 
+async def test_a_method_that_is_not_possible_is_answered_with_those_that_are(api: Client) -> None:
+    for path, methods in (("/v1/notifications", "GET, POST"), ("/v1/merchants/shop-7", "DELETE, GET, PATCH")):
+        answer = await api.ask("PUT", path)
+        assert (answer.status, answer.headers["Allow"]) == (405, methods)
+
+
 async def test_without_an_agent_what_only_it_can_do_is_refused_with_a_sentence(loopback: Client) -> None:
     answer = await loopback.post("/v1/merchants/shop-7/block", {"reason": "test"})
     assert (answer.status, "no agent" in answer.problem) == (503, True)

@@ -1,0 +1,70 @@
+"""The API against what its own OpenAPI document says can be sent to it, and what cannot: never a fault of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from notifier.broker.cleanup import delete_namespace
+from tests.acceptance.service import clean_environment, environment, running
+from tests.conftest import TIERS, TestBroker
+from tests.integration.api.client import TOKEN, Client
+
+#: Seconds that requests are made up for.
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "45"))
+#: Not whether other methods are refused: a merchant's id may hold slashes, so `shop-7/block` is one as well.
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "ignored_auth",
+)
+
+
+@pytest.fixture
+async def fuzzed(broker: TestBroker) -> AsyncIterator[Client]:
+    """A whole service of its own: what comes of being asked anything is nothing for other tests."""
+    namespace = f"test-{secrets.token_hex(4)}"
+    variables = environment(broker.url, namespace, NOTIFIER_API__TOKEN=TOKEN, NOTIFIER_LADDER="0s,1s")
+    async with running(variables, whole=True) as service, Client(service, variables) as client:
+        yield client
+    await delete_namespace(broker.url, namespace, TIERS)
+
+
+@pytest.mark.timeout(SECONDS + 120)
+async def test_no_request_that_can_be_made_up_is_a_fault_of_ours(fuzzed: Client, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"{fuzzed.url}/v1/openapi.json",
+        *("--header", f"Authorization: Bearer {TOKEN}"),
+        *("--checks", ",".join(CHECKS)),
+        *("--exclude-path", "/v1/stream"),  # it has no end
+        *("--max-time", str(SECONDS)),
+        *("--request-timeout", "20"),
+        *("--seed", "20261121"),
+        "--generation-database=:memory:",
+        "--no-color",
+        "--warnings=off",
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    said = out.decode()
+    assert process.returncode == 0, said
+    failed = [event for event in fuzzed.service.events if event["event"] == "request.failed"]
+    assert failed == []
+    assert (await fuzzed.get("/readyz")).status == 200
+    made_up = (await fuzzed.get("/v1/processes")).json
+    requests = next(slot["statistics"]["requests"] for slot in made_up["slots"] if slot["slot"] == "api")
+    assert requests > 300, said
