@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from notifier import logs
@@ -22,12 +23,17 @@ T = TypeVar("T")
 
 
 class Copy:
-    """The replica and how it stands to the database. clock: Unix seconds. Its methods one after the other, please.
+    """The replica and how it stands to the database. clock: Unix seconds.
 
-    Disk and database each fail in their own way: sqlite3.Error for the replica, DatabaseUnavailable for the database.
+    lock: held by the caller of every method but `compare`, which takes it for each page, so that a change waits for a
+    page and not for all of them. Disk and database each fail in their own way: sqlite3.Error for the replica,
+    DatabaseUnavailable for the database.
     """
 
-    def __init__(self, database: Database, replica: ReplicaWriter, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, replica: ReplicaWriter, clock: Callable[[], float], lock: asyncio.Lock
+    ) -> None:
+        self._lock = lock
         self._database = database
         self._replica = replica
         self._clock = clock
@@ -92,7 +98,7 @@ class Copy:
         """Take over what changed since the copy's version. Returns whether a merchant is off that was changed."""
         origin, version = await merchants.stand(self._database)
         if self._stand is None or self._stand.origin != origin or self._stand.version > version:
-            return await self.compare()
+            return await self.rebuild()
         off = False
         while self._stand.version < version:
             changes = await merchants.changed_since(self._database, self._stand.version, PAGE)
@@ -106,32 +112,59 @@ class Copy:
         await self._confirm()
         return off
 
-    async def compare(self) -> bool:
-        """Make the whole copy equal. Returns whether a merchant is off that was not equal."""
+    async def rebuild(self) -> bool:
+        """Make it anew from the whole registry. Returns whether a merchant in it is off."""
         origin, version = await merchants.stand(self._database)
         cancelled = await merchants.all_cancellations(self._database, self._now_ms())
-        before, after = self._stand, -1
-        same = before.version if before is not None and before.origin == origin else -1
-        off: set[str] = set()
-        repaired: set[str] = set()
-        with self._replica.compared() as comparison:
-            while True:
-                page = {row.id: row for row in await merchants.whole(self._database, after, PAGE)}
-                unequal = await _in_thread(comparison.merchants, [_kept(row) for row in page.values()])
-                told = {each for each in unequal if each in page and page[each].version > same}  # by their versions
-                repaired = (repaired | set(unequal)) - told
-                off |= {each for each in unequal if each not in page or _off(page[each])}
-                if not page:
-                    break
-                after = next(reversed(page.values())).version
-            await _in_thread(comparison.cancellations, [_cancelled(each) for each in cancelled])
-            stand = Stand(origin, version, self._now_ms(), self.repairs + bool(repaired))
-            await _in_thread(comparison.stand, stand)
-        self.repairs = stand.repairs
-        if repaired and same >= 0:
-            _tell_repaired(len(repaired))
-        self._stand, self._stale_since = stand, None
-        return bool(off)
+        off, after = False, -1
+        repairs = self.repairs + (self._stand is not None and self._stand.origin == origin)  # an older database
+        with self._replica.rebuilt() as put:
+            while rows := await merchants.whole(self._database, after, PAGE):
+                await _in_thread(put, [_kept(row) for row in rows])
+                off, after = off or any(_off(row) for row in rows), rows[-1].version
+            stand = Stand(origin, version, self._now_ms(), repairs)
+            await _in_thread(self._replica.finish, [_cancelled(each) for each in cancelled], stand)
+        self._stand, self._stale_since, self.repairs = stand, None, repairs
+        return off
+
+    async def compare(self) -> bool:
+        """Compare everything, and make equal what is not. Returns whether a merchant is off that was not equal."""
+        off, after, repairs, rows = False, -1, self.repairs, list[Row]()
+        while True:
+            async with self._lock:
+                rows = await merchants.whole(self._database, after, PAGE)
+                off = await self._repair(rows, after) or off
+            if not rows:
+                break
+            after = rows[-1].version
+        async with self._lock:
+            wanted = {_cancelled(each) for each in await merchants.all_cancellations(self._database, self._now_ms())}
+            if wanted != await _in_thread(self._replica.cancellations):
+                await _in_thread(self._replica.replace_cancellations, wanted)
+            await self._confirm()
+        if self.repairs != repairs:
+            logs.event(
+                "registry.repaired",
+                logging.WARNING,
+                hint="this machine's copy was not what the database has, although no version told so",
+            )
+        return off
+
+    async def _repair(self, rows: Sequence[Row], after: int) -> bool:
+        """The rows with versions over `after` up to the last of these are these. Returns as `compare` does."""
+        assert self._stand is not None
+        here = await _in_thread(self._replica.between, after, rows[-1].version if rows else None)
+        there = [row for row in rows if here.pop(row.id, None) != _kept(row)]
+        if here:  # changed by another machine meanwhile, so its version is another one; or not there at all
+            there += await merchants.some(self._database, here.keys())
+        gone = here.keys() - {row.id for row in there}
+        if not there and not gone:
+            return False
+        untold = gone or any(row.version <= self._stand.version for row in there)
+        stand = replace(self._stand, repairs=self.repairs + bool(untold))
+        await _in_thread(self._replica.repair, [_kept(row) for row in there], gone, stand)
+        self._stand, self.repairs = stand, stand.repairs
+        return bool(gone) or any(_off(row) for row in there)
 
     async def _confirm(self) -> None:
         now_ms = self._now_ms()
@@ -155,15 +188,6 @@ async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
     finally:
         if not running.done():
             await asyncio.wait([running])
-
-
-def _tell_repaired(merchants: int) -> None:
-    logs.event(
-        "registry.repaired",
-        logging.WARNING,
-        merchants=merchants,
-        hint="this machine's copy was not what the database has, although no version told so",
-    )
 
 
 def _kept(row: Row) -> Kept:

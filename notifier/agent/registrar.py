@@ -64,12 +64,12 @@ class Registrar:
     ) -> None:
         self.changed = asyncio.Event()
         self._database = database
-        self._copy = Copy(database, replica, clock)
+        self._one_at_a_time = asyncio.Lock()
+        self._copy = Copy(database, replica, clock, self._one_at_a_time)
         self._push = push
         self._fleet = fleet
         self._clock = clock
         self._settings = settings
-        self._one_at_a_time = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
         self._told: Mapping[str, Any] | None = None
 
@@ -167,8 +167,9 @@ class Registrar:
 
     async def refresh(self, forced: bool = False) -> None:
         """Bring the copy up to date by version; forced: by comparing everything. Raises DatabaseUnavailable."""
-        async with self._one_at_a_time:
-            off = await self._refreshed(forced)
+        off = await self._caught_up()
+        if forced:
+            off = await self._compared() or off
         await self._say_news(critical=off)
 
     async def follow(self, version: int, critical: bool = False) -> dict[str, Any]:
@@ -289,18 +290,30 @@ class Registrar:
             return False
         return True
 
-    async def _refreshed(self, forced: bool) -> bool:
+    async def _caught_up(self) -> bool:
         """Whether a merchant is off that was changed."""
-        if forced:
-            await merchants.forget_cancellations(self._database, self._now_ms())
+        async with self._one_at_a_time:
+            try:
+                return await self._copy.catch_up()
+            except sqlite3.DatabaseError as error:
+                return await self._made_anew(error)
+
+    async def _compared(self) -> bool:
+        """Whether a merchant is off that was not what the database has."""
+        await merchants.forget_cancellations(self._database, self._now_ms())
         try:
-            return await (self._copy.compare() if forced else self._copy.catch_up())
-        except sqlite3.OperationalError:  # no space, no right: the file may be good
-            raise
-        except sqlite3.DatabaseError as error:
-            logs.event("registry.damaged", logging.ERROR, why=str(error), hint="this machine's copy is made anew")
-            await self._copy.renew()
             return await self._copy.compare()
+        except sqlite3.DatabaseError as error:
+            async with self._one_at_a_time:
+                return await self._made_anew(error)
+
+    async def _made_anew(self, error: sqlite3.DatabaseError) -> bool:
+        """A damaged copy. What is wrong with the disk (no space, no right) is raised: the file may be good."""
+        if isinstance(error, sqlite3.OperationalError):
+            raise error
+        logs.event("registry.damaged", logging.ERROR, why=str(error), hint="this machine's copy is made anew")
+        await self._copy.renew()
+        return await self._copy.rebuild()
 
     async def _say_news(self, critical: bool) -> None:
         if self._word() != self._told:

@@ -141,6 +141,16 @@ async def whole(database: Database, after: int, limit: int) -> list[Row]:
         return [Row(*found) for found in await connection.execute(query)]
 
 
+async def some(database: Database, ids: Collection[str]) -> list[Row]:
+    """The rows of these merchants, as far as there are any. Raises DatabaseUnavailable."""
+    wanted, found = list(ids), list[Row]()
+    async with database.connect() as connection:
+        for first in range(0, len(wanted), _AT_ONCE):
+            query = select(*_ROW).where(merchants.c.id.in_(wanted[first : first + _AT_ONCE]))
+            found += [Row(*row) for row in await connection.execute(query)]
+    return found
+
+
 async def changed_since(database: Database, version: int, limit: int = 1000) -> Changes:
     """Merchants and cancellations that changed after a version, at most `limit` of each. Raises DatabaseUnavailable.
 

@@ -86,6 +86,8 @@ class Registry:
         before = self._stand
         if before is None or (before.origin, before.repairs) != (stand.origin, stand.repairs):
             return None
+        if stand.version < before.version:  # the database is an older one by now
+            return None
         changed = self._replica.changed_since(before.version, self._most + 1)
         return None if len(changed) > self._most else changed
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS cancellations (
 """
 #: Of what stands above; a file of another one is made anew.
 _FORMAT = 1
+#: No version is greater: 64 bits.
+_GREATEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,14 +232,45 @@ class ReplicaWriter:
             self._put(merchants)
             self._cancel(cancellations)
 
+    def between(self, after: int, last: int | None) -> dict[str, Kept]:
+        """The rows with versions over `after`, up to and with `last` if that is not None; by their ids."""
+        query = "SELECT id, version, body, changed_at FROM merchants WHERE version > ? AND version <= ?"
+        rows = self._connection.execute(query, (after, _GREATEST if last is None else last))
+        return {row[0]: Kept(*row) for row in rows}
+
+    def repair(self, merchants: Iterable[Kept], gone: Iterable[str], stand: Stand) -> None:
+        """Take over these rows, remove those, and say that the copy is as far as `stand`: one transaction."""
+        with self._transaction():
+            self._put(merchants)
+            self._connection.executemany("DELETE FROM merchants WHERE id = ?", ((merchant,) for merchant in gone))
+            self._say(stand)
+
+    def cancellations(self) -> set[Cancelled]:
+        """All that there are."""
+        rows = self._connection.execute("SELECT notification, version, run, why, until FROM cancellations")
+        return {Cancelled(*row) for row in rows}
+
+    def replace_cancellations(self, cancellations: Iterable[Cancelled]) -> None:
+        """These, and no others: one transaction."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM cancellations")
+            self._cancel(cancellations)
+
     @contextlib.contextmanager
-    def compared(self) -> Iterator[Comparison]:
-        """One transaction in which the whole copy is compared with what is handed in, and made equal to it.
+    def rebuilt(self) -> Iterator[Callable[[Iterable[Kept]], None]]:
+        """One transaction, empty at its beginning, into which rows are put; the last word in it has `finish`.
 
         Given up, with everything as it was, when the block is left with an exception.
         """
         with self._transaction():
-            yield Comparison(self, self._connection)
+            for table in ("merchants", "cancellations", "copy"):
+                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608  # names from this line
+            yield self._put
+
+    def finish(self, cancellations: Iterable[Cancelled], stand: Stand) -> None:
+        """What is rebuilt is complete with these."""
+        self._cancel(cancellations)
+        self._say(stand)
 
     def _put(self, merchants: Iterable[Kept]) -> None:
         self._connection.executemany(
@@ -290,40 +323,3 @@ class ReplicaWriter:
     def _throw_away(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-
-
-class Comparison:
-    """All rows of the registry, handed in page by page in the order of versions; what the copy has otherwise goes."""
-
-    def __init__(self, writer: ReplicaWriter, connection: sqlite3.Connection) -> None:
-        self._writer = writer
-        self._connection = connection
-        self._after = -1
-
-    def merchants(self, page: Sequence[Kept]) -> list[str]:
-        """The next rows; none: there are no further ones. Returns the ids of what was not equal, or is gone.
-
-        One that is gone may come again with a later page: it was changed meanwhile.
-        """
-        here = {kept.id: kept for kept in self._between(page[-1].version if page else None)}
-        unequal = [kept for kept in page if here.pop(kept.id, None) != kept]
-        self._connection.executemany("DELETE FROM merchants WHERE id = ?", ((merchant,) for merchant in here))
-        self._writer._put(unequal)
-        if page:
-            self._after = page[-1].version
-        return [kept.id for kept in unequal] + list(here)
-
-    def cancellations(self, all_of_them: Sequence[Cancelled]) -> None:
-        """All that there are."""
-        self._connection.execute("DELETE FROM cancellations")
-        self._writer._cancel(all_of_them)
-
-    def stand(self, stand: Stand) -> None:
-        """How far the copy is with that."""
-        self._writer._say(stand)
-
-    def _between(self, last: int | None) -> list[Kept]:
-        query = "SELECT id, version, body, changed_at FROM merchants WHERE version > ?"
-        if last is None:
-            return [Kept(*row) for row in self._connection.execute(query, (self._after,))]
-        return [Kept(*row) for row in self._connection.execute(f"{query} AND version <= ?", (self._after, last))]

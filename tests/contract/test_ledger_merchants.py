@@ -136,6 +136,7 @@ async def test_the_standing_of_many_is_asked_at_once(database: Database) -> None
     await merchants.change(database, "b", to(standing="blocked", until=NOW))
     await merchants.change(database, "c", to(standing="blocked", until=NOW + 1))
     wanted = [*"abc", *(f"nobody-{number}" for number in range(1200))]
+    assert sorted(row.id for row in await merchants.some(database, wanted)) == ["a", "b", "c"]
     assert await merchants.standings(database, wanted, NOW) == {
         "a": (Standing.ENABLED, "https://a.example/"),
         "b": (Standing.ENABLED, None),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from notifier.agent import copying
 from notifier.agent import registrar as module
 from notifier.agent.registrar import Registrar
 from notifier.domain.merchant import Standing
@@ -317,6 +318,52 @@ async def test_what_changed_without_a_version_is_found_by_a_comparison(machine: 
     assert [machine.url(name) for name in ("shop", "other", "stranger")] == [URL, URL, None]
 
 
+async def test_a_comparison_does_not_lose_what_another_machine_changes_meanwhile(
+    machine: Machine, second: Machine, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(copying, "PAGE", 2)
+    for name in "abcdef":
+        await machine.change("add", name, url=URL)
+    await second.registrar.refresh()
+    await machine.change("set", "a", url="https://new.example/")  # second does not know: its row stands in another page
+    compared = asyncio.create_task(second.registrar._compared())
+    unknown: list[str] = []
+    for each in "bcdef":
+        await machine.change("set", each, url="https://new.example/")
+        unknown += [name for name in "abcdef" if second.replica.merchant(name) is None]
+    assert await compared is False
+    assert unknown == []
+    assert second.told[-1][0]["repairs"] == 0
+    await second.registrar.refresh(forced=True)
+    assert [second.url(name) for name in "abcdef"] == ["https://new.example/"] * 6
+    assert second.told[-1][0]["repairs"] == 0
+
+
+async def test_a_change_waits_for_a_page_of_a_comparison_and_not_for_all(machine: Machine, monkeypatch: Any) -> None:
+    monkeypatch.setattr(copying, "PAGE", 1)
+    for number in range(10):
+        await machine.change("add", f"shop-{number}", url=URL)
+    pages, second_page = 0, asyncio.Event()
+    whole = merchants.whole
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            second_page.set()
+        return await whole(*arguments)
+
+    monkeypatch.setattr(merchants, "whole", counted)
+    comparing = asyncio.create_task(machine.registrar.refresh(forced=True))
+    async with asyncio.timeout(20):
+        await second_page.wait()
+    await machine.change("set", "shop-9", rate=1)
+    assert not comparing.done()
+    await comparing
+    assert pages > 10
+    assert machine.registrar.version == 11
+
+
 async def test_the_first_comparison_comes_soon_after_the_start(
     machine: Machine, database: Database, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -353,6 +400,18 @@ async def test_a_copy_of_another_registry_is_made_anew(machine: Machine, tmp_pat
         await moved.registrar.close()
         moved.registry.close()
         await other.close()
+
+
+async def test_a_database_that_was_set_back_is_followed(machine: Machine) -> None:
+    await machine.change("add", "a", url=URL)
+    await machine.change("add", "b", url=URL)
+    assert (machine.url("a"), machine.url("b")) == (URL, URL)
+    async with machine.database.begin() as connection:  # as a backup of the first moment would be
+        await connection.exec_driver_sql("DELETE FROM merchants WHERE id = 'b'")
+        await connection.exec_driver_sql("UPDATE registry_version SET version = 1")
+    await machine.registrar.refresh()
+    assert machine.told[-1][0] == {"version": 1, "stale_since": None, "repairs": 1}
+    assert (machine.url("a"), machine.url("b")) == (URL, None)
 
 
 async def test_a_damaged_copy_is_made_anew(machine: Machine) -> None:

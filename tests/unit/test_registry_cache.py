@@ -127,7 +127,9 @@ def test_an_older_copy_than_wanted_is_refused_and_memory_stays(writer: ReplicaWr
 
 
 @pytest.mark.parametrize(
-    "stand", [Stand("another", 1, 0), Stand(ORIGIN, 1, 0, repairs=1)], ids=["another registry", "a repair"]
+    "stand",
+    [Stand("another", 1, 0), Stand(ORIGIN, 1, 0, repairs=1), Stand(ORIGIN, 0, 0)],
+    ids=["another registry", "a repair", "an older one"],
 )
 def test_a_copy_that_changed_without_a_version_empties_memory(
     writer: ReplicaWriter, registry: Registry, stand: Stand
@@ -200,35 +202,47 @@ def test_a_transaction_that_fails_leaves_everything_as_it_was(writer: ReplicaWri
     assert (writer.stand(), writer.merchant("b")) == (Stand(ORIGIN, 1, 1000), None)
 
 
-def test_a_comparison_makes_the_copy_equal_and_says_what_was_not(writer: ReplicaWriter, registry: Registry) -> None:
+def test_rows_are_found_by_their_versions_and_repaired_in_one_transaction(
+    writer: ReplicaWriter, registry: Registry
+) -> None:
     apply(writer, 6, *(kept(name, number) for number, name in enumerate("abcdef", 1)))
     registry.refresh()
-    registry.get("a")
-    there = [kept("b", 2), kept("c", 3, "https://new.example/"), kept("e", 5), kept("a", 7), kept("g", 8)]
-    with writer.compared() as comparison:
-        assert sorted(comparison.merchants(there[:2])) == ["a", "c"]  # a was changed meanwhile: it comes again
-        assert sorted(comparison.merchants(there[2:])) == ["a", "d", "f", "g"]
-        assert comparison.merchants([]) == []
-        comparison.cancellations([])
-        comparison.stand(Stand(ORIGIN, 8, 0, repairs=1))
-    rows = [writer.merchant(name) for name in "abcdefg"]
-    assert rows == [there[3], there[0], there[1], None, there[2], None, there[4]]
+    assert url_of(registry, "c") == "https://shop.example/"
+    assert writer.between(1, 3) == {"b": kept("b", 2), "c": kept("c", 3)}
+    assert list(writer.between(4, None)) == ["e", "f"]
+    writer.repair([kept("c", 3, "https://new.example/"), kept("g", 7)], ["a", "f"], Stand(ORIGIN, 6, 0, repairs=1))
+    assert [name for name in "abcdefg" if writer.merchant(name)] == ["b", "c", "d", "e", "g"]
     assert registry.refresh() is None
+    assert url_of(registry, "c") == "https://new.example/"
 
 
-def test_readers_see_nothing_of_a_comparison_before_it_is_done(writer: ReplicaWriter, registry: Registry) -> None:
-    apply(writer, 1, kept("a", 1))
+def test_readers_see_nothing_of_a_rebuilding_before_it_is_done_or_given_up(
+    writer: ReplicaWriter, registry: Registry
+) -> None:
+    apply(writer, 1, kept("a", 1), cancelled=(Cancelled("n", 1, 0, "why", 2_000_000),))
     registry.refresh()
 
-    def compare() -> None:
-        with writer.compared() as comparison:
-            assert comparison.merchants([]) == ["a"]
+    def rebuild(*, fail: bool) -> None:
+        with writer.rebuilt() as put:
+            put([kept("b", 1)])
+            writer.finish([], Stand("another", 5))
+            assert registry.refresh() == []
+            assert registry.stand == Stand(ORIGIN, 1, 1000)
             assert url_of(registry, "a") == "https://shop.example/"
-            raise RuntimeError("the database went away")
+            if fail:
+                raise RuntimeError("the database went away")
 
     with pytest.raises(RuntimeError):
-        compare()
-    assert writer.merchant("a") == kept("a", 1)
+        rebuild(fail=True)
+    assert (writer.merchant("a"), writer.merchant("b")) == (kept("a", 1), None)
+    rebuild(fail=False)
+    assert registry.refresh() is None
+    assert (registry.get("a"), url_of(registry, "b"), registry.stand) == (
+        None,
+        "https://shop.example/",
+        Stand("another", 5),
+    )
+    assert registry.cancelled("n", 0) is None
 
 
 @pytest.mark.parametrize(
