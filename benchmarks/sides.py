@@ -82,7 +82,7 @@ class Notifier:
 
     def work(self) -> list[str]:
         """`notifier run`: the master and one tier process."""
-        return [sys.executable, "-m", "notifier", "run"]
+        return [sys.executable, "-m", "notifier", "run", "--no-agent", "--no-api"]
 
     def headers(self, item: Item, due_ms: int) -> dict[str, str | int]:
         """As `notifier enqueue` writes them."""

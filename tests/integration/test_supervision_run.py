@@ -82,7 +82,7 @@ def test_a_tier_that_cannot_be_run_is_refused_by_name(
 @contextlib.asynccontextmanager
 async def running(directory: Path, *arguments: str, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *NOTIFIER, "run", *arguments,
+        *NOTIFIER, "run", "--no-agent", "--no-api", *arguments,
         env=environment(RUNTIME_DIR=str(directory / "run"), **settings), cwd=directory,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
