@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,19 +11,8 @@ from notifier.errors import Conflict
 from notifier.ledger import merchants
 from notifier.ledger.database import Database
 from notifier.ledger.merchants import Alter, Cancellation, Row
-from notifier.ledger.migrating import migrate
 
 NOW = 1_000_000
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """Empty, with the tables."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
-    await migrate(url)
-    database = await Database.open(url)
-    yield database
-    await database.close()
 
 
 def to(body: str | None = "{}", standing: str = "enabled", until: int | None = None, url: str | None = None) -> Alter:

@@ -110,15 +110,6 @@ class Machine:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path}/ledger.db"
-    await migrate(url)
-    database = await Database.open(url)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 async def machine(database: Database, tmp_path: Path) -> AsyncIterator[Machine]:
     machine = Machine(database, tmp_path)
     await machine.registrar.start()
