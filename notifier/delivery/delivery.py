@@ -243,10 +243,11 @@ class DeliveryRoom:
 
     async def _settle_unattempted(self, work: Work, notification: Notification, refused: Held | Stopped) -> None:
         """No attempt and no step used. Of what is held, the ledger has it from here on, payload and all."""
-        if isinstance(refused, Held):
+        name = "held" if isinstance(refused, Held) else "stopped"
+        if name == "held":
             self.tally.held += 1
         logs.event(
-            fact.name_of(refused),
+            name,
             notification=notification.id,
             merchant=notification.merchant,
             tier=self._tier.name,

@@ -186,7 +186,7 @@ class Playground:
             event = None
         if isinstance(event, dict) and event.get("event") == "attempt":
             self._attempted(event)
-        elif isinstance(event, dict) and event.get("event") in ("held", "poisoned"):
+        elif isinstance(event, dict) and event.get("event") in ("held", "stopped", "poisoned"):
             self._ended_without_attempt(event)
         else:
             self.on_line(line)
