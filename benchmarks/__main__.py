@@ -18,11 +18,15 @@ from typing import Any
 
 from aiormq.exceptions import AMQPError
 
-from benchmarks import control_figures, machine, table
+from benchmarks import api_figures, control_figures, machine, registry_figures, table
+from benchmarks.api import SECONDS, ApiRun
+from benchmarks.api_figures import ApiFigures
 from benchmarks.broker import Broker, open_broker
 from benchmarks.control import PUSHES, RATE, ControlRun
 from benchmarks.control_figures import ControlFigures
 from benchmarks.receiver import Receiver, open_receiver
+from benchmarks.registry import RegistryRun
+from benchmarks.registry_figures import RegistryComparison
 from benchmarks.run import Figures, Plan, Run
 from benchmarks.sides import side
 from notifier import logs
@@ -30,20 +34,25 @@ from notifier.errors import NotifierError
 
 SIDES = ("notifier", "bare")
 CONTROL = "control"
+REGISTRY = "registry"
+API = "api"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The two parts. pairs: by side name, empty if left out. control: None if left out."""
+    """The parts. pairs: by side name, empty if left out. control, registry, api: None if left out."""
 
     pairs: list[dict[str, Figures]]
     control: ControlFigures | None
+    registry: RegistryComparison | None = None
+    api: ApiFigures | None = None
 
     @property
     def others(self) -> float:
         """The largest share of the cores that others used during any run."""
         runs = [figures.others_share for pair in self.pairs for figures in pair.values()]
-        return max([*runs, *([] if self.control is None else [self.control.others_share])])
+        parts = [part for part in (self.control, self.registry, self.api) if part is not None]
+        return max([*runs, *(part.others_share for part in parts)])
 
     @property
     def by_side(self) -> dict[str, list[Figures]]:
@@ -83,7 +92,9 @@ async def _measure(options: argparse.Namespace) -> int:
                 described = machine.description(broker.version, receiver.version)
                 pairs = await _pairs(options, plan, broker, receiver, directory)
                 control = await _control(options, broker, receiver, directory)
-    measured = Measured(pairs, control)
+                registry = await _registry(options, broker, receiver, directory)
+                api = await _api(options, broker, receiver, directory)
+    measured = Measured(pairs, control, registry, api)
     _print(options, described, quiet, measured)
     if options.json:
         whole = _as_json(options, plan, began, described, quiet, measured)
@@ -96,7 +107,7 @@ async def _pairs(
 ) -> list[dict[str, Figures]]:
     """The sides in turn, A B A B A B: what changes on the machine meanwhile changes for both."""
     token, pairs = secrets.token_hex(3), list[dict[str, Figures]]()
-    if options.only == CONTROL:
+    if options.only in (CONTROL, REGISTRY, API):
         return pairs
     for number in range(1, options.pairs + 1):
         pair = {}
@@ -120,6 +131,25 @@ async def _control(
     return await ControlRun(name, broker, receiver, directory / CONTROL).measure()
 
 
+async def _registry(
+    options: argparse.Namespace, broker: Broker, receiver: Receiver, directory: Path
+) -> RegistryComparison | None:
+    """Few merchants and many; only when asked for, since it starts a service sixteen times."""
+    if options.only != REGISTRY:
+        return None
+    _say("registry")
+    name = f"{secrets.token_hex(3)}-{REGISTRY}"
+    return await RegistryRun(name, broker, receiver, directory / REGISTRY).measure()
+
+
+async def _api(options: argparse.Namespace, broker: Broker, receiver: Receiver, directory: Path) -> ApiFigures | None:
+    """Notifications over HTTP; only when asked for, since it takes two minutes and more."""
+    if options.only != API:
+        return None
+    _say(f"HTTP API: {SECONDS:g} s in batches, {SECONDS:g} s one by one")
+    return await ApiRun(f"{secrets.token_hex(3)}-{API}", broker, receiver, directory / API).measure()
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -130,7 +160,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=_at_least(1), default=3, help="how often both sides are measured in turn (3)")
     parser.add_argument("--rate", type=_at_least(1), default=200, help="notifications a second, steady part (200)")
     parser.add_argument("--seconds", type=_at_least(1), default=20, help="length of the steady part (20)")
-    parser.add_argument("--only", choices=(*SIDES, CONTROL), help="one side alone, or the control line")
+    parser.add_argument(
+        "--only", choices=(*SIDES, CONTROL, REGISTRY, API), help="one part alone; registry and api only so"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything into a file, for programs")
     return parser.parse_args(arguments)
 
@@ -156,6 +188,10 @@ def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machin
     if measured.control is not None:
         print(f"{PUSHES} pushes to every tier process while {RATE} notifications a second come in; all applied each\n")
         print(f"{table.aligned(control_figures.rows(measured.control))}\n")
+    if measured.registry is not None:
+        print(f"{table.aligned(registry_figures.rows(measured.registry))}\n")
+    if measured.api is not None:
+        print(f"{table.aligned(api_figures.rows(measured.api))}\n")
     print("\n".join(f"{name.replace('_', ' '):<12} {value}" for name, value in described.items()))
     print(f"{'before':<12} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
     print(f"{'meanwhile':<12} others used at most {measured.others:.0%} of the cores during a run")
@@ -182,6 +218,8 @@ def _as_json(
         "pairs": [{name: asdict(figures) for name, figures in pair.items()} for pair in measured.pairs],
         **table.summary(measured.by_side),
         "control": None if measured.control is None else control_figures.summary(measured.control),
+        "registry": None if measured.registry is None else registry_figures.summary(measured.registry),
+        "api": None if measured.api is None else api_figures.summary(measured.api),
     }
 
 

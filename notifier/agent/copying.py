@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -18,6 +19,8 @@ from notifier.registry.replica import Cancelled, Kept, ReplicaWriter, Stand
 
 #: Rows in one page of a comparison, and of what changed.
 PAGE = 1000
+#: Seconds between two pages of a comparison, at most; as long as the page took, if that is less.
+_BREATH = 0.1
 
 T = TypeVar("T")
 
@@ -132,11 +135,13 @@ class Copy:
         off, after, repairs, rows = False, -1, self.repairs, list[Row]()
         while True:
             async with self._lock:
+                began = time.monotonic()
                 rows = await merchants.whole(self._database, after, PAGE)
                 off = await self._repair(rows, after) or off
             if not rows:
                 break
             after = rows[-1].version
+            await asyncio.sleep(min(_BREATH, time.monotonic() - began))  # facts and changes have half of the time
         async with self._lock:
             wanted = {_cancelled(each) for each in await merchants.all_cancellations(self._database, self._now_ms())}
             if wanted != await _in_thread(self._replica.cancellations):
