@@ -1,7 +1,7 @@
 """A PostgreSQL server for tests alone: own directory, free port of 127.0.0.1, and always stopped at the end.
 
-It runs as the user `postgres` where the tests run as root, which the server refuses. It does not sync, so it is quick;
-what survives a power failure is not tested.
+It runs as the user `postgres` where the tests run as root, which the server refuses. It does not sync, so it is quick:
+what is committed survives kill -9 all the same, and what survives a power failure is not tested.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import asyncpg
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
 _QUICK = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "16MB",
     "max_connections": "60",
