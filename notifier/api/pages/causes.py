@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from notifier.api.pages.words import Moment, milliseconds, stamp
+from notifier.api.pages.words import Moment, stamp
 
 #: Characters of the other side's words that are shown.
 _LONGEST_QUOTE = 240
@@ -405,6 +405,6 @@ def _phrase(status: int | None) -> str:
         return str(status)
 
 
-def newest_first(causes: Sequence[Cause]) -> list[Cause]:
-    """What somebody must do something about first, then by the newest notification."""
-    return sorted(causes, key=lambda cause: (cause.tone not in ("bad", "held"), -milliseconds(cause.newest or 0)))
+def ordered(causes: Sequence[Cause]) -> list[Cause]:
+    """What somebody must do something about first. Otherwise as given, so that nothing moves while one looks at it."""
+    return sorted(causes, key=lambda cause: cause.tone not in ("bad", "held"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,8 @@ MOST_GROUPS = 60
 FRESH = 5.0
 #: Seconds that the sample of a group serves, and how many are remembered.
 SAMPLED, _MOST_SAMPLES = 10.0, 500
+#: Seconds for a notification's first fact to reach the ledger, and between two looks.
+_ON_ITS_WAY, _LOOK = 3.0, 0.05
 #: Pages of the desired state that are looked through for blocks.
 _MOST_PAGES = 50
 
@@ -73,7 +77,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """causes: of the newest groups, what needs somebody first. groups, count: of all of it. merchants: whose it is."""
+    """causes: of the youngest troubles, what needs somebody first. groups, count, merchants: of all of it."""
 
     causes: list[Cause]
     groups: int
@@ -90,13 +94,13 @@ async def undelivered(
     """
     wanted = Filter.parse({"merchant": merchant})
     groups = [dict(group) for group in await notifications.undelivered(parts.database, wanted)]
-    groups.sort(key=lambda group: group["newest"], reverse=True)
+    groups.sort(key=lambda group: (group["oldest"], group["merchant"]), reverse=True)  # the trouble that began last
     first = groups[:most]
     known = {name: await registered(parts, name) for name in dict.fromkeys(group["merchant"] for group in first)}
     await _blocked_here(parts, first, known)
     found = [causes.of_group(group | await samples.of(parts, group), known[group["merchant"]]) for group in first]
     whose = frozenset(group["merchant"] for group in groups)
-    return Undelivered(causes.newest_first(found), len(groups), sum(group["count"] for group in groups), whose)
+    return Undelivered(causes.ordered(found), len(groups), sum(group["count"] for group in groups), whose)
 
 
 async def cause_of(parts: Parts, shown: Mapping[str, Any]) -> Cause | None:
@@ -115,6 +119,14 @@ async def registered(parts: Parts, merchant: str) -> dict[str, Any] | None:
     if row is None or row.body is None:
         return None
     return form.shown(form.read(row.id, row.body, row.version, row.changed_at), parts.now_ms)
+
+
+async def arrived(parts: Parts, notification: str) -> None:
+    """Wait until the ledger knows what was just handed in, as a rule a few hundredths of a second; not for ever."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ON_ITS_WAY):
+            while await notifications.show(parts.database, notification) is None:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(_LOOK)
 
 
 async def blocks_here(parts: Parts) -> dict[str, dict[str, Any]]:

@@ -122,6 +122,7 @@ async def enable(request: Request, parts: Given, merchant: str) -> Response:
 async def test(request: Request, parts: Given, merchant: str) -> Response:
     """To the page of the test notification, which shows what comes of it."""
     done = await routes.test(parts, merchant)
+    await looking.arrived(parts, str(done["id"]))
     words = "A test is on its way. This page shows what the merchant's server answers, as soon as it does."
     return frame.said(RedirectResponse(f"/notifications/{done['id']}", 303), words)
 

@@ -146,8 +146,10 @@ def _paused(tier: Mapping[str, Any]) -> dict[str, Any]:
     pause = tier["pause"] or {}
     until = f" until {words.stamp(pause['until'])}" if pause.get("until") else ""
     since = f" since {words.stamp(pause['since'])}" if pause.get("since") else ""
-    why = f": {pause['why']}" if pause.get("why") else ""
-    by = f" by {_who(pause['who'])}" if pause.get("who") else ""
+    who = _who(str(pause.get("who") or ""))
+    given = str(pause.get("why") or "").removesuffix(f"({who})").strip()  # who asked the API stands there as well
+    why = f": {given}" if given and given != who else ""
+    by = f" by {who}" if who else ""
     waiting = round(tier["due"] or 0)
     return _trouble(
         "pause",

@@ -3,6 +3,7 @@
 
 const PERIOD = 2000; // ms between two looks at a live page
 const MOST_ROWS = 80; // of the stream
+let place = location.pathname + location.search; // of the page that is shown
 
 // Make `old` look like `fresh`, keeping the elements that are there, and with them focus, open menus and typed text.
 function become(old, fresh) {
@@ -15,9 +16,12 @@ function become(old, fresh) {
   if (old.hasAttribute("data-keep")) return;
   const theirs = [...fresh.childNodes];
   theirs.forEach((next, place) => {
+    const key = next.dataset?.key;
+    const known = key && [...old.children].find((child) => child.dataset.key === key);
+    if (known && known !== old.childNodes[place]) old.insertBefore(known, old.childNodes[place] || null);
     const now = old.childNodes[place];
     if (!now) old.append(document.importNode(next, true));
-    else if (!alike(now, next)) now.replaceWith(document.importNode(next, true));
+    else if (!alike(now, next)) old.insertBefore(document.importNode(next, true), now);
     else if (now.nodeType === Node.ELEMENT_NODE) become(now, next);
     else if (now.data !== next.data) now.data = next.data;
   });
@@ -45,9 +49,15 @@ async function refresh() {
   if (url !== location.href) return null;
   for (const part of document.querySelectorAll("[data-live][id]")) {
     const next = fresh.getElementById(part.id);
-    if (next && !part.contains(document.querySelector("[aria-busy]"))) become(part, next);
+    if (next && !inUse(part)) become(part, next);
   }
   return null;
+}
+
+// Nothing changes under the hands of whoever fills something in, or has just pressed a button.
+function inUse(part) {
+  const active = document.activeElement;
+  return part.querySelector("details.menu[open], [aria-busy]") || (part.contains(active) && active.matches("input, select, textarea"));
 }
 
 function trouble(words) {
@@ -95,6 +105,7 @@ function refused(button, problem) {
 
 function show(fresh) {
   document.title = fresh.title;
+  place = location.pathname + location.search;
   document.body.replaceWith(document.importNode(fresh.body, true));
   const said = document.getElementById("said");
   const target = said?.textContent.trim() ? said : document.getElementById("main");
@@ -178,7 +189,7 @@ document.addEventListener("keydown", (event) => {
     document.getElementById("find")?.focus();
   }
 });
-addEventListener("popstate", () => location.reload());
+addEventListener("popstate", () => { if (location.pathname + location.search !== place) location.reload(); });
 addEventListener("pagehide", () => source?.close());
 follow();
 keepFresh();
