@@ -28,7 +28,11 @@ class Trouble:
 
 def of_service(status: Mapping[str, Any], now: datetime) -> list[Trouble]:
     """The bad ones first, each kind in the order of the slots."""
-    found = [*_of_master(status), *(trouble for slot in status["slots"] for trouble in _of_slot(slot, now))]
+    found = [
+        *_of_master(status),
+        *_of_registry(status),
+        *(trouble for slot in status["slots"] for trouble in _of_slot(slot, now)),
+    ]
     return sorted(found, key=lambda trouble: not trouble.bad)
 
 
@@ -37,6 +41,18 @@ def _of_master(status: Mapping[str, Any]) -> Iterator[Trouble]:
         yield Trouble(False, f"the service is {status['state']}")
     if not status["saved"]:
         yield Trouble(True, "what operators set is not written to disk and would be lost with the master: see its log")
+
+
+def _of_registry(status: Mapping[str, Any]) -> Iterator[Trouble]:
+    """One line for all processes that know the merchants only as they were."""
+    told = [slot["statistics"].get("registry") for slot in status["slots"]]
+    stale = sorted(str(of["stale_since"]) for of in told if isinstance(of, Mapping) and of.get("stale_since"))
+    if stale:
+        yield Trouble(
+            False,
+            f"{len(stale)} of {len(told)} processes know the merchants as they were at {visible(stale[0])}: nobody "
+            "keeps them fresh, since the agent does not run or its database does not answer",
+        )
 
 
 def _of_slot(slot: Mapping[str, Any], now: datetime) -> Iterator[Trouble]:

@@ -210,8 +210,8 @@ def judge(exchange: Exchange, rule: AckRule) -> Judgement:
 
 
 def _headers(notification: Notification, merchant: Merchant, timestamp: int) -> dict[str, str]:
-    """What is sent beside the payload: the merchant's own, and over them Standard Webhooks 1.0 and ours."""
-    headers = dict(merchant.headers) | {
+    """What is sent beside the payload: Standard Webhooks 1.0 and ours, and those of the merchant's own that are none."""
+    headers = {
         "Content-Type": notification.content_type,
         "User-Agent": _USER_AGENT,
         "webhook-id": notification.id,
@@ -222,6 +222,9 @@ def _headers(notification: Notification, merchant: Merchant, timestamp: int) -> 
         headers["traceparent"] = notification.traceparent
     if merchant.secrets:
         headers[_SIGNATURE] = sign(merchant.secrets, notification.id, timestamp, notification.payload)
+    if merchant.headers:
+        ours = {name.lower() for name in headers}
+        headers |= {name: value for name, value in merchant.headers if name.lower() not in ours}
     return headers
 
 

@@ -47,6 +47,27 @@ def test_a_service_that_is_well_has_no_trouble() -> None:
     assert troubles(slot(), slot("agent", statistics={})) == []
 
 
+def test_stale_merchants_are_told_once_for_all_processes() -> None:
+    stale = FLOWING | {"registry": {"version": 7, "stale_since": "2026-11-21T09:00:00.000Z"}}
+    fresh = FLOWING | {"registry": {"version": 7, "stale_since": None}}
+    [trouble] = troubles(slot(statistics=stale), slot("tier:3s", statistics=stale), slot("api", statistics=fresh))
+    assert not trouble.bad
+    assert trouble.sentence.startswith("2 of 3 processes know the merchants as they were at 2026-11-21T09:00:00.000Z")
+    assert troubles(slot(statistics=fresh)) == []
+
+
+def test_what_the_service_tells_its_own_processes_is_not_among_what_operators_set(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = entry("registry", {"version": 7, "stale_since": None, "run": "ab"})
+    ctl_view.print_page(service(slot()), [own], NOW)
+    assert "SET BY OPERATORS" not in capsys.readouterr().out
+    ctl_view.print_page(service(slot()), [own, entry("block/shop-7")], NOW)
+    told = capsys.readouterr().out
+    assert "block shop-7" in told
+    assert "registry" not in told
+
+
 def test_a_pause_is_no_trouble_it_was_wanted() -> None:
     assert troubles(slot(state="paused")) == []
 

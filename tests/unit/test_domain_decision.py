@@ -248,3 +248,13 @@ def test_an_outcome_names_its_error_exactly_when_it_is_not_acknowledged() -> Non
         Outcome(acknowledged=False)
     assert Outcome.failed("no").error is ErrorClass.CALLBACK
     assert Outcome.ok().acknowledged
+
+
+@pytest.mark.parametrize("standing", list(Standing))
+def test_a_cancelled_notification_is_stopped_whatever_its_merchant(standing: Standing) -> None:
+    merchant = Merchant("shop", url="https://shop.example/", standing=standing)
+    notification = Notification("ntf_1", "shop", b"{}")
+    assert admit(notification, merchant, cancelled="taken back") == Stopped(
+        "cancelled", disable=False, detail="taken back"
+    )
+    assert admit(notification, None, cancelled="") == Stopped("cancelled", disable=False)

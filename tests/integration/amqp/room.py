@@ -109,11 +109,13 @@ async def at_work(
     consumer_urls: str | Sequence[str] | None = None,
     wrapped: Callable[[Publisher, Delivery], Delivery] | None = None,
     intake: Callable[[DeliveryRoom], Callable[[Delivery], object]] | None = None,
+    lookup: Callable[[str], Merchant | None] | None = None,
+    cancelled: Callable[[str, int], str | None] | None = None,
 ) -> AsyncIterator[Stage]:
     """A room that works on a tier for the length of the block.
 
     consumer_urls: where the consumer connects instead. wrapped: what the room gets in the place of each delivery.
-    intake: who takes deliveries in place of the room.
+    intake: who takes deliveries in place of the room. lookup: who knows the merchants in place of `merchants`.
     """
     urls = [urls] if isinstance(urls, str) else urls
     consumer_urls = [consumer_urls] if isinstance(consumer_urls, str) else consumer_urls or urls
@@ -128,8 +130,9 @@ async def at_work(
         publishing,
         recording,
         callback,
-        known.get,
+        lookup or known.get,
         most_payload=most_payload,
+        cancelled=cancelled,
     )
     deliveries: list[Delivery] = []
     news = asyncio.Condition()
