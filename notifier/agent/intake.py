@@ -27,7 +27,7 @@ from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology, Way
 from notifier.domain.wire import Message
 from notifier.errors import DatabaseUnavailable
-from notifier.ledger.writing import BadFact
+from notifier.ledger.fact_rows import BadFact, read
 
 #: Messages in our hands at once; half of them are being stored while the others gather.
 PREFETCH = 1000
@@ -39,6 +39,8 @@ MOST_BYTES = 48 * 1024 * 1024
 BATCH, BATCH_BYTES = 500, 8 * 1024 * 1024
 #: Messages that have to be small, one after the other, before the prefetch is wide again.
 CALM = 200
+#: Bad facts that are looked at, and sent to poison, in one go.
+AT_ONCE = 200
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
 StoppedFact = Mapping[str, Any]
@@ -194,8 +196,9 @@ class Intake:
             raise DatabaseUnavailable(f"the ledger takes no fact at all: {_said(bad[0][1])}")
         self._available(None)
         self._pause = _FIRST_PAUSE
-        for fact, error in bad:
-            await self._bury(_message_of(fact), _said(error))
+        for first in range(0, len(bad), AT_ONCE):
+            piece = bad[first : first + AT_ONCE]
+            await asyncio.gather(*(self._bury(_message_of(fact), _said(error)) for fact, error in piece))
         self.facts += len(facts) - len(bad)
         if facts:
             self._stored()
@@ -211,6 +214,9 @@ class Intake:
         except Exception as error:
             if len(facts) == 1:
                 return [(facts[0], error)]
+            readable, bad = await _parted(facts) if isinstance(error, BadFact) else (facts, [])
+            if bad:
+                return [*bad, *await self._halved(readable)]
             middle = len(facts) // 2
             return [*await self._halved(facts[:middle]), *await self._halved(facts[middle:])]
         return []
@@ -267,6 +273,24 @@ class Intake:
                 break
         logs.event("intake.resumes", waited_s=round(time.monotonic() - began, 1))
         await self._consumer.take_again()
+
+
+async def _parted(facts: Sequence[Any]) -> tuple[list[Any], list[tuple[Any, Exception]]]:
+    """Those that can be read, and those that cannot, each with its error. Each is looked at once: halving would read
+    the good ones again for every bad one, and a message may hold a hundred thousand.
+    """
+    readable: list[Any] = []
+    bad: list[tuple[Any, Exception]] = []
+    for number, fact in enumerate(facts, start=1):
+        try:
+            read(fact)
+        except BadFact as error:
+            bad.append((fact, error))
+        else:
+            readable.append(fact)
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)  # heartbeats go on
+    return readable, bad
 
 
 def _said(error: Exception) -> str:
