@@ -1,0 +1,164 @@
+"""Why a merchant gets nothing, in plain words, and what is offered beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from notifier.api.pages.causes import Cause, judge, of_group, of_one, of_standing, ordered, selection_of
+from notifier.domain.outcome import ErrorClass
+from tests.unit.pages_examples import GROUPS, group, iso, notification, registered
+
+
+def labels(cause: Cause) -> list[str]:
+    return [way.label for way in cause.ways]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "merchant", "sentence", "ways"),
+    [
+        (
+            group("m", "held", reason="blocked"),
+            registered("m", standing="blocked", why="charged twice.", since=iso(60), until=iso(-60), who="root"),
+            "m is blocked since 21 Nov 11:59, by root until 21 Nov 12:01: charged twice.",
+            ["Unblock m"],
+        ),
+        (
+            group("m", "held", reason="disabled"),
+            registered("m", standing="disabled", why="answered 410 Gone", since=iso(60), who="notifier"),
+            "m is disabled since 21 Nov 11:59, by notifier: answered 410 Gone.",
+            ["Enable m"],
+        ),
+        (
+            group("m", "held", reason="unknown-merchant"),
+            None,
+            "Nobody has said where m is to be reached.",
+            ["Save, and send to m"],
+        ),
+        (group("m", "held", reason="blocked"), None, "m is blocked.", ["Unblock m"]),
+        (
+            group("m", "held", reason="blocked"),
+            registered("m"),
+            "m may be called again; these are on their way.",
+            [],
+        ),
+        (
+            group("m", "held", reason="no-room"),
+            registered("m"),
+            "m is slow, and has as many calls under way as it may.",
+            [],
+        ),
+        (
+            group("m", "exhausted", last_error="connect"),
+            registered("m"),
+            "m cannot be reached: nobody answers at its address.",
+            ["Change the address", "Send all 12 again"],
+        ),
+        (
+            group("m", "exhausted", last_error="connect", own_url=True),
+            registered("m"),
+            "m cannot be reached: nobody answers at its address.",
+            ["Send all 12 again"],
+        ),
+        (
+            group("m", "exhausted", last_error="timeout", count=1),
+            registered("m"),
+            "m takes too long to answer.",
+            ["Send it again"],
+        ),
+        (
+            group("m", "exhausted", last_error="status", last_status=500),
+            registered("m"),
+            "m's server has a fault: it answers 500 Internal Server Error.",
+            ["Change the address", "Send all 12 again"],
+        ),
+        (
+            group("m", "exhausted", last_error="status", last_status=401),
+            registered("m"),
+            "m's server refuses the calls: it answers 401 Unauthorized.",
+            ["Send all 12 again"],
+        ),
+        (
+            group("m", "exhausted", last_error="status", last_status=599),
+            None,
+            "m's server has a fault: it answers 599.",
+            ["Send all 12 again"],
+        ),
+        (
+            group("m", "exhausted", last_error="timeout"),
+            registered("m", standing="blocked", why=None, since=iso(60)),
+            "m takes too long to answer.",
+            ["Unblock m"],
+        ),
+        (
+            group("m", "stopped", reason="answered 410 Gone", last_status=410),
+            registered("m", standing="disabled", why="answered 410 Gone", since=iso(60)),
+            "m answered 410 Gone: do not call this address any more.",
+            ["Change the address", "Enable m"],
+        ),
+        (
+            group("m", "stopped", reason="answered 410 Gone", last_status=410),
+            registered("m"),
+            "m answered 410 Gone: do not call this address any more.",
+            ["Change the address", "Send all 12 again"],
+        ),
+        (group("m", "stopped", reason="cancelled"), None, "They were cancelled by hand.", ["Send all 12 again"]),
+        (group("m", "poisoned", reason="no merchant"), None, "They could not be read.", []),
+    ],
+)
+def test_a_cause_is_a_sentence_with_the_way_out_beside_it(
+    trouble: dict[str, Any], merchant: dict[str, Any] | None, sentence: str, ways: list[str]
+) -> None:
+    cause = of_group(trouble, merchant)
+    assert cause.sentence == sentence
+    assert labels(cause) == ways
+    assert sum(way.primary for way in cause.ways) == (
+        1 if ways and cause.tone != "wait" and ways != ["Change the address"] else 0
+    )
+
+
+def test_every_class_of_failure_has_words_of_its_own() -> None:
+    judged = [judge(group("m", "exhausted", last_error=str(error)), registered("m")) for error in ErrorClass]
+    assert len({each.sentence for each in judged}) == len(ErrorClass)
+    assert all(each.again and each.explanation for each in judged)
+    assert "did not acknowledge" not in " ".join(each.sentence for each in judged)  # what an unknown class is told with
+
+
+def test_the_words_of_the_merchants_server_are_quoted_on_one_short_line() -> None:
+    answer = "line\n  and line " + "x" * 500
+    cause = of_group(group("m", "exhausted", last_error="status", last_status=500, answer=answer), registered("m"))
+    assert cause.quote.startswith("line and line x")
+    assert len(cause.quote) == 240
+
+
+def test_the_selection_finds_exactly_the_group() -> None:
+    assert selection_of(group("m", "held", reason="blocked", last_error="dns")) == {
+        "merchant": "m",
+        "status": "held",
+        "reason": "blocked",
+    }
+    assert selection_of(group("m", "exhausted", reason="no answer", last_error="dns")) == {
+        "merchant": "m",
+        "status": "exhausted",
+        "error": "dns",
+    }
+
+
+def test_one_notification_offers_itself_again_while_its_payload_is_kept() -> None:
+    exhausted = notification(status="exhausted", last_error="timeout", last_status=None)
+    assert labels(of_one(exhausted, registered("lyon-books"))) == ["Send it again"]
+    assert labels(of_one(exhausted | {"payload_kept": False}, registered("lyon-books"))) == []
+
+
+def test_a_merchant_that_is_off_is_told_although_nothing_is_undelivered_yet() -> None:
+    assert of_standing(registered("m")) is None
+    cause = of_standing(registered("m", standing="blocked", since=iso(60)))
+    assert cause is not None
+    assert labels(cause) == ["Unblock m"]
+
+
+def test_what_ends_by_itself_comes_last_and_nothing_else_moves() -> None:
+    causes = [of_group(each, merchant) for each, merchant in GROUPS]
+    waiting = of_group(group("m", "held", reason="blocked"), registered("m"))
+    assert ordered([waiting, *causes]) == [*causes, waiting]
