@@ -16,6 +16,7 @@ import uvloop
 from notifier.cli.apart import apart
 from notifier.cli.lines import Line, Splitter, fields, require_json
 from notifier.cli.producing import Entry, Producer
+from notifier.cli.registered import Registered
 from notifier.cli.seen import Seen
 from notifier.cli.telling import Telling
 from notifier.delivery.acceptance import compose
@@ -33,7 +34,10 @@ def enqueue(
         str | None, typer.Option(metavar="JSON|@FILE|-", help="What the merchant receives, byte for byte: JSON, UTF-8.")
     ] = None,
     ladder: Annotated[
-        str | None, typer.Option(help="A name such as wechat, or tiers such as 1s,3s,5s. Default: NOTIFIER_LADDER.")
+        str | None,
+        typer.Option(
+            help="A name such as wechat, or tiers such as 1s,3s,5s. Default: the merchant's, else the setting."
+        ),
     ] = None,
     notification_id: Annotated[
         str | None, typer.Option("--id", help="Sent as webhook-id on every attempt. Default: a fresh one.")
@@ -76,9 +80,10 @@ def enqueue(
     settings = load()
     if not settings.amqp_urls:
         raise NoBroker.named()
+    registered = Registered(settings)
     if file is not None:
         with _opened(file) as source:
-            raise typer.Exit(uvloop.run(_enqueue_lines(settings, file, source)))
+            raise typer.Exit(uvloop.run(_enqueue_lines(settings, registered, file, source)))
     assert merchant is not None
     assert payload is not None
     notification = compose(
@@ -86,19 +91,19 @@ def enqueue(
         merchant=merchant,
         payload=_payload(payload, settings.payload_limit),
         url=url,
-        ladder=ladder,
+        ladder=registered.ladder(merchant) if ladder is None else ladder,
         notification_id=notification_id,
         reference=reference,
     )
-    raise typer.Exit(uvloop.run(_enqueue_one(settings, notification)))
+    raise typer.Exit(uvloop.run(_enqueue_one(settings, registered, notification)))
 
 
-async def _enqueue_one(settings: Settings, notification: Notification) -> int:
+async def _enqueue_one(settings: Settings, registered: Registered, notification: Notification) -> int:
     async def entries() -> AsyncIterator[Entry]:
         yield Entry(None, notification)
 
     telling = Telling()
-    producer = Producer(settings, telling, entries())
+    producer = Producer(settings, telling, registered, entries())
     await producer.run()
     if producer.unsure:
         telling.say(f"{notification.id} was sent but not confirmed: it may or may not have been accepted")
@@ -107,10 +112,10 @@ async def _enqueue_one(settings: Settings, notification: Notification) -> int:
     return producer.exit_code
 
 
-async def _enqueue_lines(settings: Settings, name: str, source: BinaryIO) -> int:
+async def _enqueue_lines(settings: Settings, registered: Registered, name: str, source: BinaryIO) -> int:
     telling = Telling()
     telling.start_moving(_size(source))
-    producer = Producer(settings, telling, _entries(settings, source))
+    producer = Producer(settings, telling, registered, _entries(settings, registered, source))
     await producer.run()
     if producer.reading_failed:
         telling.say(f"{name} cannot be read any further: {producer.reading_failed}")
@@ -121,7 +126,7 @@ async def _enqueue_lines(settings: Settings, name: str, source: BinaryIO) -> int
     return producer.exit_code
 
 
-async def _entries(settings: Settings, source: BinaryIO) -> AsyncIterator[Entry]:
+async def _entries(settings: Settings, registered: Registered, source: BinaryIO) -> AsyncIterator[Entry]:
     """The lines of a file, each composed or with what is wrong about it; read no further than they are taken."""
     splitter = Splitter(longest=6 * settings.payload_limit + _CHUNK)  # each byte of a payload may be a \u00xx
     seen = Seen()
@@ -130,14 +135,14 @@ async def _entries(settings: Settings, source: BinaryIO) -> AsyncIterator[Entry]
         while chunk := await apart(partial(os.read, source.fileno(), _CHUNK)):
             read += len(chunk)
             for line in splitter.feed(chunk):
-                yield Entry(line.number, _composed(settings, line, seen), read)
+                yield Entry(line.number, _composed(settings, registered, line, seen), read)
         for line in splitter.end():
-            yield Entry(line.number, _composed(settings, line, seen), read)
+            yield Entry(line.number, _composed(settings, registered, line, seen), read)
     finally:
         seen.close()
 
 
-def _composed(settings: Settings, line: Line, seen: Seen) -> Notification | InvalidInput:
+def _composed(settings: Settings, registered: Registered, line: Line, seen: Seen) -> Notification | InvalidInput:
     try:
         if line.text is None:
             raise InvalidInput(f"too long for a payload of {settings.payload_limit:,} bytes (NOTIFIER_PAYLOAD_LIMIT)")
@@ -147,7 +152,7 @@ def _composed(settings: Settings, line: Line, seen: Seen) -> Notification | Inva
             merchant=stated.merchant,
             payload=stated.payload,
             url=stated.url,
-            ladder=stated.ladder,
+            ladder=registered.ladder(stated.merchant) if stated.ladder is None else stated.ladder,
             notification_id=stated.id,
             reference=stated.reference,
         )

@@ -13,6 +13,7 @@ from typing import Any
 from notifier.broker import inspect
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
+from notifier.cli.registered import Registered
 from notifier.cli.sending import Receipts, Sending
 from notifier.cli.telling import Telling
 from notifier.delivery.acceptance import Entrance
@@ -35,8 +36,11 @@ class Entry:
 class Producer:
     """Hands in entries, prints ids on stdout, tells the rest on stderr."""
 
-    def __init__(self, settings: Settings, telling: Telling, entries: AsyncIterator[Entry]) -> None:
+    def __init__(
+        self, settings: Settings, telling: Telling, registered: Registered, entries: AsyncIterator[Entry]
+    ) -> None:
         self._settings = settings
+        self._registered = registered
         self._telling = telling
         self._entries = entries
         self._topology = Topology(settings.namespace, settings.tiers, settings.delay)
@@ -129,7 +133,7 @@ class Producer:
     def _look_at(self, notification: Notification) -> None:
         """Notice what will keep it from its merchant."""
         if notification.url is None and self._settings.callback is None:
-            self._without_url += 1
+            self._without_url += not self._registered.has_url(notification.merchant)
         assert notification.ladder is not None
         first = notification.ladder[notification.step]
         if first not in self._checks:
@@ -150,7 +154,7 @@ class Producer:
     def _warn_of_missing_url(self) -> None:
         if self._without_url:
             what = "it names" if self._without_url == 1 else f"{self._without_url:,} name"
-            self._telling.say(f"{what} no url, and no merchant has a registered one yet: held, not sent, until it has")
+            self._telling.say(f"{what} no url, and no registered one is known here: held, not sent, until there is one")
 
     def _say_unread(self, why: str) -> None:
         self._telling.say(f"the ids can no longer be printed ({why}); sending goes on all the same")

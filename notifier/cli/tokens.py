@@ -70,11 +70,11 @@ def list_(as_json: AsJson = False) -> None:
         print_table(["TOKEN", "ROLE", "MERCHANT", "SINCE", "NOTE"], [_row(each) for each in found])
 
 
-@app.command(short_help="make one worthless, at once")
+@app.command(short_help="make one worthless")
 def remove(
     token: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")], as_json: AsJson = False
 ) -> None:
-    """Make a token worthless, at once.
+    """Make a token worthless. The API remembers what it looked up for 5 s; so long it may still be taken.
 
     Examples:
       notifier tokens remove tok_5f0c1a
@@ -83,7 +83,7 @@ def remove(
     if as_json:
         print_json({"ok": True, **(removed or {})})
     else:
-        typer.echo(f"{token} is worthless now")
+        typer.echo(f"{token} is removed, and worthless within 5 s")
 
 
 async def _all(database: Database) -> list[dict[str, Any]]:

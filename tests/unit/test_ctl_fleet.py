@@ -186,7 +186,12 @@ CHANGE = {"merchant": "m", "fields": {}, "who": "ada", "why": None, "for": None}
             {"role": "merchant", "merchant": "m", "note": "theirs", "who": "ada"},
             "ntk_x",
         ),
-        (["tokens", "remove", "tok_1"], "tokens.remove", {"id": "tok_1", "who": "ada"}, "tok_1 is worthless now"),
+        (
+            ["tokens", "remove", "tok_1"],
+            "tokens.remove",
+            {"id": "tok_1", "who": "ada"},
+            "tok_1 is removed, and worthless within 5 s",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
