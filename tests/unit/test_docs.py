@@ -49,8 +49,7 @@ def test_the_headers_of_a_notification_are_those_that_are_read() -> None:
 def test_the_kinds_of_facts_are_all_described() -> None:
     facts = section(WIRE, "Facts")
     described = {name for row in rows(facts) for name in re.findall(r"`(\w+)`", row[0])}
-    reserved = re.findall(r"The kinds `(\w+)` and `(\w+)` are reserved", facts)
-    assert described | set(reserved[0]) == {kind.value for kind in Kind}
+    assert described == {kind.value for kind in Kind}
 
 
 def test_the_classes_of_errors_are_all_described() -> None:
