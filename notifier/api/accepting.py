@@ -20,7 +20,7 @@ from notifier.api.parts import Given, Parts
 from notifier.api.problems import Problem
 from notifier.api.stated import MOST, Stated
 from notifier.domain.notification import Notification, is_traceparent
-from notifier.errors import MessageTooLarge, NotifierError
+from notifier.errors import MessageTooLarge, NotifierError, Unroutable
 from notifier.logs import moment
 
 router = APIRouter(prefix="/v1", tags=["notifications"])
@@ -221,7 +221,11 @@ async def _accepted(parts: Parts, batch: Batch) -> tuple[int, str]:
         item if isinstance(item, Problem) else asyncio.create_task(parts.entrance.accept(item)) for item in batch.items
     ]
     publishing = [result for result in results if isinstance(result, asyncio.Task)]
-    await _all_confirmed(publishing)
+    try:
+        await _all_confirmed(publishing)
+    except Unroutable:
+        parts.publisher.declare_again()  # somebody deleted what it needs: the next request finds it there
+        raise
     shown = [_result(parts, result) for result in results]
     accepted = sum("id" in each for each in shown)
     parts.activity.accepted += accepted

@@ -1,5 +1,5 @@
 """The ledger's database as this process has it: opened in the background and tried again, since notifications are
-accepted without it.
+accepted without it; then looked at now and then, so that it can be told whether it answers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from notifier.ledger import migrating
 from notifier.ledger.database import Database, driver_url, place
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+#: Seconds between two looks, and for one.
+LOOK, ANSWER = 5.0, 3.0
 #: Seconds that the process waits at its start for a database that is there, as a rule.
 PROMPT = 2.0
 
@@ -27,10 +29,11 @@ class LedgerDoor:
         self._why = "the ledger's database is not open yet"
         self._opened = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
+        self._up = False
 
     async def start(self) -> None:
         """Begin to open it; returns when it is open, or after `PROMPT` seconds all the same."""
-        self._opening = asyncio.create_task(self._open(), name="ledger door")
+        self._opening = asyncio.create_task(self._keep(), name="ledger door")
         waiting = asyncio.create_task(self._opened.wait())
         await asyncio.wait([waiting, self._opening], timeout=PROMPT, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -43,9 +46,9 @@ class LedgerDoor:
         return self._database
 
     @property
-    def is_open(self) -> bool:
-        """Whether it was opened; it may be away again since."""
-        return self._database is not None
+    def up(self) -> bool:
+        """Whether it answered when it was last looked at."""
+        return self._up
 
     async def close(self) -> None:
         """Twice is fine."""
@@ -58,6 +61,20 @@ class LedgerDoor:
             self._why = "this process ends"
             await database.close()
 
+    async def _keep(self) -> None:
+        await self._open()
+        while True:
+            await asyncio.sleep(LOOK)
+            self._up = await self._answers()
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER), self.database.connect() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+        except (DatabaseUnavailable, TimeoutError):
+            return False
+        return True
+
     async def _open(self) -> None:
         pause = _FIRST_PAUSE
         while True:
@@ -68,6 +85,7 @@ class LedgerDoor:
                     logs.event("database.unavailable", logging.WARNING, why=str(error))
                 self._why = str(error)
             else:
+                self._up = True
                 self._opened.set()
                 return
             await asyncio.sleep(random.uniform(pause / 2, pause))

@@ -27,4 +27,4 @@ async def readyz(parts: Given) -> dict[str, Any]:
         raise Problem("unavailable", "this process drains")
     if not parts.publisher.connected:
         raise Problem("unavailable", "RabbitMQ is not connected, so nothing can be accepted now")
-    return {"status": "ok", "broker": "up", "database": "up" if parts.door.is_open else "down"}
+    return {"status": "ok", "broker": "up", "database": "up" if parts.door.up else "down"}

@@ -73,8 +73,12 @@ def _number(text: str) -> float | Number:
     return number if repr(number) == text else Number(text)
 
 
+def _whole_number(text: str) -> int | Number:
+    return Number(text) if text == "-0" else int(text)
+
+
 def _refused(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-_decoder = json.JSONDecoder(parse_float=_number, parse_constant=_refused)
+_decoder = json.JSONDecoder(parse_float=_number, parse_int=_whole_number, parse_constant=_refused)

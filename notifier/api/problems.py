@@ -25,6 +25,7 @@ from notifier.errors import (
     MessageTooLarge,
     NotFound,
     NotifierError,
+    RegistryUnreadable,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -91,7 +92,7 @@ def of(error: NotifierError) -> Problem:
             return Problem("conflict", str(error))
         case InvalidInput():
             return Problem("invalid", str(error))
-        case DatabaseUnavailable() | BrokerError() | ChildFailed():
+        case DatabaseUnavailable() | BrokerError() | ChildFailed() | RegistryUnreadable():
             return Problem("unavailable", str(error))
     return Problem("internal", str(error))
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -80,15 +80,20 @@ class Broadcast:
         self._listeners: set[Listener] = set()
         self._reading: asyncio.Task[None] | None = None
 
-    @contextlib.asynccontextmanager
-    async def listening(self, merchant: str | None) -> AsyncIterator[Listener]:
-        """A listener for the length of the block. Raises Problem when there are too many, DatabaseUnavailable."""
+    async def begin(self) -> None:
+        """Read from now on, for whoever comes to listen next. Raises Problem when there are too many, or
+        DatabaseUnavailable.
+        """
         if len(self._listeners) >= MOST_LISTENERS:
             raise Problem("unavailable", f"{MOST_LISTENERS} others listen already")
         if self._reading is None or self._reading.done():
             newest = await notifications.newest_attempt(self._parts.database)
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.create_task(self._read(newest), name="stream of attempts")
+
+    @contextlib.contextmanager
+    def listening(self, merchant: str | None) -> Iterator[Listener]:
+        """A listener for the length of the block."""
         listener = Listener(merchant)
         self._listeners.add(listener)
         self._parts.activity.streams = len(self._listeners)
@@ -134,16 +139,13 @@ async def stream(
 ) -> StreamingResponse:
     """Events `attempt`, each with one attempt as JSON; `missed` with how many this listener was too slow for."""
     broadcast: Broadcast = request.app.state.broadcast
-    listening = broadcast.listening(merchant)
-    listener = await listening.__aenter__()  # before the answer begins, so that a refusal can still be told
+    await broadcast.begin()  # before the answer does, so that a refusal can still be told
 
     async def pieces() -> AsyncIterator[str]:
-        try:
+        with broadcast.listening(merchant) as listener:
             yield "retry: 2000\n\n"
             while not parts.closing.is_set():
                 yield await listener.next()
-        finally:
-            await listening.__aexit__(None, None, None)
 
     return StreamingResponse(pieces(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

@@ -113,6 +113,10 @@ class Publisher:
             await asyncio.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
+    def declare_again(self) -> None:
+        """Begin a new connection, on which everything is declared: for whoever met Unroutable and does not insist."""
+        self._link.reopen()
+
     async def _published(self, message: Message, exchange: str, routing_key: str, mandatory: bool) -> bool:
         """One try on the open channel; False when the channel was lost before the confirm."""
         channel = await self._link.channel()

@@ -160,7 +160,7 @@ class ApiProcess:
             "accepted_per_s": accepted_per_s,
             "streams": parts.activity.streams,
             "link": "up" if parts.publisher.connected else "down",
-            "database": "up" if parts.door.is_open else "down",
+            "database": "up" if parts.door.up else "down",
             "registry": self._following.stand(),
         }
 

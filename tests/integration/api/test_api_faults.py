@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import aio_pika
+import aiohttp
 import pytest
 
 from notifier.broker.node import PrivateNode
@@ -83,3 +85,32 @@ async def test_without_the_database_notifications_are_accepted_but_no_key_is(
         assert "database" in refused.problem
     await service.until(accepted["id"], timeout=60, status="completed")
     await service.accepted(body, headers={"Idempotency-Key": "locked"})
+
+
+async def test_an_api_that_is_restarted_ends_the_streams_that_are_open(service: Client) -> None:
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
+        session.get(f"{service.url}/v1/stream") as answer,
+        operator_of(service.variables) as operator,
+    ):
+        assert await answer.content.readline() == b"retry: 2000\n"
+        restarting = asyncio.create_task(operator.ask("restart", {"to": "api"}, timeout=60))
+        async with asyncio.timeout(10):
+            await answer.content.read()
+        (restarted,) = (await restarting)["slots"]
+    assert (restarted["result"], restarted["seconds"] < 15) == ("restarted", True)
+    service.url = (await service.service.several(2, "api.listening"))[-1]["url"]
+    assert (await service.get("/readyz")).status == 200
+
+
+async def test_queues_that_were_deleted_are_there_again_for_the_next_request(
+    node: PrivateNode, service: Client, merchants: Simulator
+) -> None:
+    async with await aio_pika.connect(node.url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete("faults.wait.1s")
+    body = {"merchant": "shop-7", "url": f"{merchants.url}/ok", "payload": "deleted", "ladder": "1s"}
+    refused = await service.post("/v1/notifications", body)
+    assert (refused.status, "was it deleted" in refused.problem) == (503, True), refused
+    accepted = await service.accepted(body)
+    await service.until(accepted["id"], status="completed")
