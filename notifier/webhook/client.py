@@ -210,7 +210,7 @@ def judge(exchange: Exchange, rule: AckRule) -> Judgement:
 
 
 def _headers(notification: Notification, merchant: Merchant, timestamp: int) -> dict[str, str]:
-    """What is sent beside the payload: Standard Webhooks 1.0 and ours, and those of the merchant's own that are none."""
+    """What is sent beside the payload: Standard Webhooks 1.0, ours, and the merchant's own that are none of these."""
     headers = {
         "Content-Type": notification.content_type,
         "User-Agent": _USER_AGENT,
@@ -230,8 +230,10 @@ def _headers(notification: Notification, merchant: Merchant, timestamp: int) -> 
 
 def _shown(headers: Mapping[str, str], merchant: Merchant) -> tuple[tuple[str, str], ...]:
     """What is told of the headers: no signature, and no value of the merchant's own, which may be a credential."""
-    own = {name for name, _ in merchant.headers}
-    return tuple((name, MASKED if name in own else value) for name, value in headers.items() if name != _SIGNATURE)
+    own = dict(merchant.headers)
+    return tuple(
+        (name, MASKED if own.get(name) == value else value) for name, value in headers.items() if name != _SIGNATURE
+    )
 
 
 def _named(status: int) -> str:
