@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
+import os
 import secrets
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,9 +240,9 @@ async def open_playground(
     of the built-in ones. log: file in which the built-in merchants write what they receive.
     """
     fresh = Secret(secrets.token_bytes(24))
-    with tempfile.TemporaryDirectory(prefix="notifier-dev-") as directory:
+    with tempfile.TemporaryDirectory(prefix="notifier-dev-") as directory, _port() as port:
         async with source.open_broker(told) as broker:
-            settings = load(_overrides(broker, fresh, directory))
+            settings = load(_overrides(broker, fresh, directory, port))
             async with _merchants(receiver, settings, log) as simulator:
                 address = receiver.rstrip("/") if receiver else simulator.url if simulator else ""
                 playground = Playground(settings, broker.description, address, simulator)
@@ -260,20 +262,41 @@ async def _merchants(receiver: str | None, settings: Settings, log: Path | None)
         yield simulator
 
 
-def _overrides(broker: source.Broker, fresh: Secret, directory: str) -> dict[str, Any]:
+def _overrides(broker: source.Broker, fresh: Secret, directory: str, port: int) -> dict[str, Any]:
     """dev needs no settings; those that are given still count, but for what a playground must have of its own."""
-    given = load()
     return {
         "amqp_url": broker.url,
         "namespace": broker.namespace,
-        "signing_secret": None if given.secrets else fresh.text,
+        "signing_secret": None if load().secrets else fresh.text,
         "egress": {"allow": "127.0.0.0/8,::1/128"},
         "log": {"format": "json", "level": "info"},
         "runtime_dir": directory,
         "state_dir": directory,
         "database_url": f"sqlite:///{directory}/ledger.db",
-        "api": {"host": "127.0.0.1", "port": given.api.port if _is_free(given.api.port) else 0},
+        "api": {"host": "127.0.0.1", "port": port},
     }
+
+
+@contextlib.contextmanager
+def _port() -> Iterator[int]:
+    """The dashboard's port if nobody has it, else 0, any. Other playgrounds leave it alone for the length of the block:
+    whether it is free is known long before the API takes it.
+    """
+    wanted = load().api.port
+    file = Path(tempfile.gettempdir()) / f"notifier-dev-{os.getuid()}-{wanted}.lock"
+    lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield wanted if _locked(lock) and _is_free(wanted) else 0
+    finally:
+        os.close(lock)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_free(port: int) -> bool:

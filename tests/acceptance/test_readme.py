@@ -65,8 +65,11 @@ class Terminal:
         self.lines: list[str] = []
 
     @classmethod
-    async def run(cls, script: str, directory: Path) -> Terminal:
-        """Type these lines."""
+    async def run(cls, script: str, directory: Path, own: str | None = None) -> Terminal:
+        """Type these lines. own: runtime and state directory, since a service of this machine may have the default ones;
+        terminals that belong together share one.
+        """
+        own = own or runtime_dir()
         process = await asyncio.create_subprocess_exec(
             *("sh", "-e", "-c", script),
             cwd=directory,
@@ -74,7 +77,9 @@ class Terminal:
                 "PATH": "/usr/local/bin:/usr/bin:/bin",
                 "HOME": os.environ.get("HOME", "/"),
                 "LANG": "C.UTF-8",
-                "NOTIFIER_RUNTIME_DIR": runtime_dir(),  # a service of this machine may have the default one
+                "NOTIFIER_RUNTIME_DIR": own,
+                "NOTIFIER_STATE_DIR": own,
+                "NOTIFIER_API__PORT": "0",
             },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -139,6 +144,7 @@ class Reader:
     namespace: str | None
     port: int
     terminals: list[Terminal]
+    own: str
 
     def adapted(self, text: str) -> str:
         """A block as it is typed: with the broker's line, and as little else changed as this machine demands."""
@@ -153,7 +159,7 @@ class Reader:
 
     async def opens(self, script: str) -> Terminal:
         """A new terminal in which these lines are typed."""
-        terminal = await Terminal.run(self.adapted(script), self.directory)
+        terminal = await Terminal.run(self.adapted(script), self.directory, self.own)
         self.terminals.append(terminal)
         return terminal
 
@@ -185,7 +191,7 @@ async def stage(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     terminals: list[Terminal] = []
     try:
         given, namespace = await broker_of(broker, terminals)
-        reader = Reader(directory, given, namespace, free_port(), terminals)
+        reader = Reader(directory, given, namespace, free_port(), terminals, runtime_dir())
         service = await reader.opens(block("service"))
         merchant = await reader.opens(block("merchant"))
         await service.until(lambda line: line == "ready", "ready")
@@ -230,6 +236,28 @@ async def test_the_terminals_show_what_the_readme_says(stage: Stage) -> None:
         actual = {masked(line.replace(f":{stage.reader.port}", f":{PORT}")) for line in terminal.lines}
         for line in block(f"{name} shows").splitlines():
             assert any(matches(line, said) for said in actual), f"the {name} does not say: {line}"
+
+
+async def test_the_ledger_shows_the_timeline_of_the_readme(stage: Stage) -> None:
+    producer = await stage.reader.runs(block("producer"))
+    (notification,) = [line for line in producer.lines if line.startswith("ntf_")]
+    await stage.merchant.until(lambda line: notification in line and "ok (200)" in line, "an acknowledgement")
+    settings = ". .venv/bin/activate\n" + exported(block("producer"))
+    show = settings + re.sub("ntf_[0-9a-f]+", notification, block("timeline"))
+    async with asyncio.timeout(30):  # what a database holds is no event
+        while not any(line.startswith("✓") for line in (shown := await stage.reader.runs(show)).lines):
+            pass
+    actual = {masked(" ".join(line.split())) for line in shown.lines}
+    for line in block("timeline shows").splitlines():
+        assert masked(" ".join(line.split())) in actual, shown.text
+
+
+async def test_a_merchant_is_registered_blocked_and_unblocked_as_the_readme_does(stage: Stage) -> None:
+    done = await stage.reader.runs(". .venv/bin/activate\n" + exported(block("producer")) + block("registry"))
+    (notification,) = [line for line in done.lines if line.startswith("ntf_")]
+    assert [line for line in done.lines if line.startswith("shop-8 ")] == block("registry shows").splitlines()
+    said = await stage.merchant.until(lambda line: notification in line and "ok (200)" in line, "an acknowledgement")
+    assert said.endswith("signature valid")
 
 
 async def test_the_python_program_enqueues(stage: Stage) -> None:
