@@ -66,8 +66,8 @@ class Terminal:
 
     @classmethod
     async def run(cls, script: str, directory: Path, own: str | None = None) -> Terminal:
-        """Type these lines. own: runtime and state directory, since a service of this machine may have the default ones;
-        terminals that belong together share one.
+        """Type these lines. own: runtime and state directory, shared by terminals that belong together; not the
+        default ones, which a service of this machine may have.
         """
         own = own or runtime_dir()
         process = await asyncio.create_subprocess_exec(
@@ -245,8 +245,10 @@ async def test_the_ledger_shows_the_timeline_of_the_readme(stage: Stage) -> None
     settings = ". .venv/bin/activate\n" + exported(block("producer"))
     show = settings + re.sub("ntf_[0-9a-f]+", notification, block("timeline"))
     async with asyncio.timeout(30):  # what a database holds is no event
-        while not any(line.startswith("✓") for line in (shown := await stage.reader.runs(show)).lines):
-            pass
+        while True:
+            shown = await stage.reader.runs(show)
+            if any(line.startswith("✓") for line in shown.lines):
+                break
     actual = {masked(" ".join(line.split())) for line in shown.lines}
     for line in block("timeline shows").splitlines():
         assert masked(" ".join(line.split())) in actual, shown.text
