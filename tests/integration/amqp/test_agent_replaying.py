@@ -6,11 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ledgers import attempts, decoded, held, notification, open_ledger, row, rows, url_of
+from ledgers import attempts, decoded, held, notification, open_ledger, row, rows
 from publishing import publishing
 from queues import Bench
 
@@ -85,10 +84,10 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(broker, bench: Bench, topology: Topology, declared, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(broker, bench: Bench, topology: Topology, declared, ledger_url: str) -> AsyncIterator[Stage]:
     known: dict[str, Merchant] = {}
     now, registrar = [time.time()], Registrar()
-    async with open_ledger(url_of(tmp_path)) as database, publishing(broker.url, topology) as publisher:
+    async with open_ledger(ledger_url) as database, publishing(broker.url, topology) as publisher:
         recorder = Recorder(publisher, topology)
         writer = FactWriter(database)
         marker = Marker(writer, recorder)
