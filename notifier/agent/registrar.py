@@ -94,7 +94,7 @@ class Registrar:
         self._keeping = asyncio.create_task(self._keep(first), name="registrar")
         await asyncio.wait([first], timeout=PATIENCE)
         if self._told is None:
-            self._copy.missed()
+            self._go_stale(f"the database has not answered within {PATIENCE:g} s")
             await self._say(critical=False)
 
     async def close(self) -> None:
@@ -130,8 +130,7 @@ class Registrar:
             fields=sorted(fields) or None, live=f"{live['live']} of {live['of']}",
             missing=", ".join(live["missing"]) or None,
         )  # fmt: skip
-        after = _registration(row) or before
-        assert after is not None
+        after = _registration(row) or (before if op == "remove" else None) or Registration(merchant)
         answer: dict[str, Any] = {"merchant": form.shown(after, self._now_ms()), "live": live}
         if wanted.secret is not None:
             answer["secret"] = wanted.secret.text
@@ -167,7 +166,8 @@ class Registrar:
 
     async def refresh(self, forced: bool = False) -> None:
         """Bring the copy up to date by version; forced: by comparing everything. Raises DatabaseUnavailable."""
-        off = await self._caught_up()
+        async with self._one_at_a_time:
+            off = await self._catch_up()
         if forced:
             off = await self._compared() or off
         await self._say_news(critical=off)
@@ -179,7 +179,7 @@ class Registrar:
         """
         async with self._one_at_a_time:
             if self._copy.version < version:
-                await self._copy.catch_up()
+                await self._catch_up()
             if self._copy.version < version:
                 raise RegistryUnreadable(
                     f"the database of machine {self._settings.machine} is at version {self._copy.version} of the "
@@ -281,8 +281,7 @@ class Registrar:
         try:
             await look
         except DatabaseUnavailable as error:
-            if self._copy.missed():
-                logs.event("registry.stale", logging.WARNING, version=self.version, why=str(error))
+            self._go_stale(str(error))
             await self._say_news(critical=False)
             return False
         except Exception as error:
@@ -290,13 +289,16 @@ class Registrar:
             return False
         return True
 
-    async def _caught_up(self) -> bool:
-        """Whether a merchant is off that was changed."""
-        async with self._one_at_a_time:
-            try:
-                return await self._copy.catch_up()
-            except sqlite3.DatabaseError as error:
-                return await self._made_anew(error)
+    def _go_stale(self, why: str) -> None:
+        if self._copy.missed():
+            logs.event("registry.stale", logging.WARNING, version=self.version, why=why)
+
+    async def _catch_up(self) -> bool:
+        """Whether a merchant is off that was changed. The caller holds the lock."""
+        try:
+            return await self._copy.catch_up()
+        except sqlite3.DatabaseError as error:
+            return await self._made_anew(error)
 
     async def _compared(self) -> bool:
         """Whether a merchant is off that was not what the database has."""

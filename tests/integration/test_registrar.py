@@ -182,6 +182,15 @@ async def test_removing_answers_with_what_there_was_and_a_removed_merchant_can_b
     assert machine.url() == "https://new.example/"
 
 
+async def test_a_merchant_that_was_only_blocked_is_forgotten_with_its_block_and_shown_as_free(machine: Machine) -> None:
+    blocked = (await machine.change("block", "stranger", "fraud"))["merchant"]
+    assert (blocked["added"], blocked["standing"], blocked["why"], blocked["who"]) == (False, "blocked", "fraud", "ops")
+    free = (await machine.change("unblock", "stranger"))["merchant"]
+    assert (free["added"], free["standing"], free["blocked"]) == (False, "enabled", None)
+    machine.registry.refresh(2)
+    assert machine.registry.get("stranger") is None
+
+
 async def test_what_does_not_have_a_change_is_named_and_the_change_stands(machine: Machine) -> None:
     machine.slots = [
         {"slot": "tier:1s", "epoch": 1, "result": "applied", "version": 1},
