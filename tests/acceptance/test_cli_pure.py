@@ -78,6 +78,10 @@ def test_every_command_explains_itself(environment: dict[str, str], entry: objec
     assert done.stdout.startswith(f"Usage: notifier {name} ")
 
 
+#: Commands that have commands.
+GROUPS = ("ctl", "merchants", "notifications", "poison", "tokens", "topology")
+
+
 def _examples() -> list[str]:
     """The example lines of all help texts, without what runs into the next line."""
     found = []
@@ -108,7 +112,7 @@ def test_every_command_has_examples_and_they_name_commands_and_options_that_exis
     for line in _examples():
         for words in _commands(line):
             assert words[1] in names, line
-            command = tuple(words[1:3]) if words[1] in ("ctl", "topology", "poison") else tuple(words[1:2])
+            command = tuple(words[1:3]) if words[1] in GROUPS else tuple(words[1:2])
             if command not in helps:
                 helps[command] = run(environment, NOTIFIER, *command, "--help").stdout
             for option in (word.split("=")[0] for word in words if word.startswith("--")):
