@@ -33,7 +33,8 @@ def imported_by(*arguments: str) -> set[str]:
     return set(modules)
 
 
-HEAVY = {"aio_pika", "aiormq", "aiohttp", "rich", "uvloop", "pydantic", "asyncio", "notifier.settings"}
+DATABASE = {"sqlalchemy", "alembic", "aiosqlite", "asyncpg"}
+HEAVY = {"aio_pika", "aiormq", "aiohttp", "rich", "uvloop", "pydantic", "asyncio", "notifier.settings", *DATABASE}
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("--version",)], ids=["import", "help", "version"])
@@ -49,6 +50,11 @@ def test_the_command_line_alone_imports_nothing_heavy_and_no_command(arguments: 
 @pytest.mark.parametrize("arguments", [("ladder",), ("config", "--json")], ids=["ladder", "config"])
 def test_a_pure_command_imports_no_client_of_anything(arguments: tuple[str, ...]) -> None:
     assert not imported_by(*arguments) & {"aio_pika", "aiormq", "aiohttp", "uvloop", "rich", "asyncio"}
+
+
+@pytest.mark.parametrize("name", ["merchants", "notifications", "tokens", "migrate", "enqueue", "ctl", "doctor"])
+def test_explaining_a_command_needs_no_database(name: str) -> None:
+    assert not imported_by(name, "--help") & DATABASE
 
 
 # A command line of a few commands that a test can look into
