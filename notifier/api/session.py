@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from notifier.api.identity import COOKIE, SESSION, Identities
 from notifier.api.problems import Problem
+from notifier.errors import DatabaseUnavailable
 
 router = APIRouter(include_in_schema=False)
 
@@ -21,12 +22,18 @@ router = APIRouter(include_in_schema=False)
 async def open_session(request: Request) -> Response:
     """A form or a JSON object with `token`; a form's `next` is where to go afterwards.
 
-    A form is answered with a redirect: to `next`, or to /login?failed=1. JSON is answered with 204, or 401.
+    A form is answered with a redirect: to `next`, to /login?failed=1, or to /login?failed=away where the token cannot
+    be looked up now. JSON is answered with 204, 401 or 503.
     """
     given, by_form = await _given(request)
     identities: Identities = request.app.state.identities
-    opened = await identities.session(given.get("token", "").strip())
     target = _local(given.get("next", "/"))
+    try:
+        opened = await identities.session(given.get("token", "").strip())
+    except DatabaseUnavailable:
+        if not by_form:
+            raise
+        return RedirectResponse(f"/login?failed=away&next={quote(target)}", 303)
     if opened is None:
         if by_form:
             return RedirectResponse(f"/login?failed=1&next={quote(target)}", 303)

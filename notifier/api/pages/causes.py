@@ -14,6 +14,10 @@ from urllib.parse import quote, urlencode
 
 from notifier.api.pages.words import Moment, stamp
 
+_OWN_ADDRESS = (
+    "They bring an address of their own from the program that handed them in: {}. If it is wrong, it has to be "
+    "corrected there; if its server is well again, send again."
+)
 #: Characters of the other side's words that are shown.
 _LONGEST_QUOTE = 240
 
@@ -244,6 +248,8 @@ def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Jud
     detail = _quote(group)
     standing = off(merchant) if merchant is not None else None
     sentence, explanation, address = _words(name, error, status)
+    if address and group.get("own_url"):
+        explanation = _OWN_ADDRESS.format(group.get("url") or "it")
     if standing is not None and merchant is not None:  # nothing sent again would leave before that is changed
         return Judgement(
             "bad", sentence, f"{name} is {merchant['standing']} by now. First undo that, then send again.",
@@ -376,6 +382,8 @@ def _quote(group: Mapping[str, Any]) -> str:
     """The words of the merchant's server, else the sentence that the failure was told with; one line."""
     said = str(group.get("answer") or "") or str(group.get("reason") or "")
     line = " ".join(said.split())
+    if line == _phrase(group.get("last_status")) or line == f"answered {_phrase(group.get('last_status'))}":
+        return ""  # the sentence above says so
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
 

@@ -89,7 +89,7 @@ class Stairs:
 
 
 _LEFT, _RIGHT = 1.5, 97.5
-_FOOT = 30.0
+_FOOT = 40.0
 
 
 def staircase(shown: Mapping[str, Any], now_ms: float) -> Stairs | None:

@@ -26,7 +26,10 @@ _LONGEST = 256
 @router.get("/login")
 async def login(request: Request) -> Response:
     """Posts to /session, which leads on to `next`."""
-    view = {"failed": "failed" in request.query_params, "next": frame.local(request.query_params.get("next", "/"))}
+    view = {
+        "failed": request.query_params.get("failed", ""),
+        "next": frame.local(request.query_params.get("next", "/")),
+    }
     around = {"here": "/login", "undelivered": None, "sought": "", "said": None, "signed_in": False}
     return HTMLResponse(render("login.html", view=view, frame=around), 401 if view["failed"] else 200)
 

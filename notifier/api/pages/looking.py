@@ -166,7 +166,7 @@ async def _sample(parts: Parts, selection: Mapping[str, str]) -> dict[str, Any]:
     shown = await notifications.show(parts.database, page.items[0]["id"]) if page.items else None
     if shown is None:
         return {}
-    told = {name: shown[name] for name in ("detail", "last_status", "last_error", "reason")}
+    told = {name: shown[name] for name in ("detail", "last_status", "last_error", "reason", "url")}
     return told | {"own_url": shown["url"] is not None, "answer": _last_answer(shown)}
 
 

@@ -12,7 +12,7 @@ from notifier.api.pages.looking import Undelivered
 from notifier.api.pages.rendering import STATUSES
 
 #: Causes on the first page; the others are one click away.
-MOST_CAUSES = 5
+MOST_CAUSES = 6
 #: Milliseconds from which a late head of a tier is a trouble: more than its process may take to restart.
 TOO_LATE = 30_000
 #: Facts on their way to the ledger from which the pages are said to be behind.

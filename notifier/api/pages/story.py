@@ -113,7 +113,7 @@ def _attempt(each: Mapping[str, Any]) -> dict[str, Any]:
         "at": each["started"],
         "tone": "good" if good else "bad",
         "title": f"{nth(each['number'])} attempt{run}: {answered}",
-        "words": each["detail"] if each["detail"] and not good else "",
+        "words": each["detail"] if not good and each["detail"] != f"answered {answered}" else "",
         "attempt": each,
         "headers": _headers(each["sent_headers"]),
     }

@@ -67,14 +67,14 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @contextlib.asynccontextmanager
-async def open_trade(broker: TestBroker, **settings: str) -> AsyncIterator[Trade]:
-    """A whole service and merchants that do as their names say; registered are none."""
+async def open_trade(broker: TestBroker, *arguments: str, **settings: str) -> AsyncIterator[Trade]:
+    """A whole service and merchants that do as their names say; registered are none. arguments: of `run`."""
     namespace = f"test-{secrets.token_hex(4)}"
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s,1s", **settings)
     scripts = {"/failing": "500", "/flaky": "500,ok", "/wordy": "wrong-body", "/gone": "410"}
     async with (
         Simulator({path: Script.parse(script) for path, script in scripts.items()}) as merchants,
-        running(variables, whole=True) as service,
+        running(variables, *arguments, whole=True) as service,
         Client(service, variables, token=settings.get("NOTIFIER_API__TOKEN")) as client,
     ):
         yield Trade(client, merchants)
