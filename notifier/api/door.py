@@ -80,9 +80,10 @@ class LedgerDoor:
         while True:
             try:
                 self._database = await self._checked()
-            except NotifierError as error:  # also one that the agent has not brought up to date yet
+            except Exception as error:  # also a database that the agent has not brought up to date yet
                 if str(error) != self._why:
-                    logs.event("database.unavailable", logging.WARNING, why=str(error))
+                    unforeseen = None if isinstance(error, NotifierError) else error
+                    logs.event("database.unavailable", logging.WARNING, why=str(error), exc_info=unforeseen)
                 self._why = str(error)
             else:
                 self._up = True

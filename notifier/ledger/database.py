@@ -138,6 +138,7 @@ def _open_sqlite(file: Path, read_only: bool) -> AsyncEngine:
         pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=_POOL_TIMEOUT,
+        hide_parameters=True,  # they hold secrets and payloads, and errors are logged
     )
     ways = ["query_only = ON"] if read_only else ["journal_mode = WAL", "synchronous = FULL"]
     ways += [f"wal_autocheckpoint = {_CHECKPOINT}", "cache_size = -32000", "temp_store = MEMORY"]
@@ -194,6 +195,7 @@ def _open_postgresql(url: str, read_only: bool) -> AsyncEngine:
         pool_size=_CONNECTIONS,
         max_overflow=_CONNECTIONS,
         pool_timeout=_POOL_TIMEOUT,
+        hide_parameters=True,  # they hold secrets and payloads, and errors are logged
         pool_pre_ping=True,
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from notifier import logs
-from notifier.errors import DatabaseMismatch, DatabaseUnavailable
+from notifier.errors import DatabaseMismatch, DatabaseUnavailable, NotifierError
 from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
 
@@ -120,9 +120,10 @@ class LateDatabase(Database):
             try:
                 before, after = await migrate(self._address)
                 self._opened = await Database.open(self._address)
-            except (DatabaseUnavailable, DatabaseMismatch) as error:
+            except Exception as error:  # whatever it is, waiting for it to pass is all that can be done about it
                 if str(error) != self._why:
-                    logs.event("database.unavailable", logging.WARNING, why=str(error))
+                    unforeseen = None if isinstance(error, NotifierError) else error
+                    logs.event("database.unavailable", logging.WARNING, why=str(error), exc_info=unforeseen)
                 self._why = str(error)
                 if isinstance(error, DatabaseMismatch):
                     self._refusal = error

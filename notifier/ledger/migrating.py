@@ -18,7 +18,7 @@ from alembic.script.revision import ResolutionError
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, inspect
 
-from notifier.errors import DatabaseMismatch
+from notifier.errors import DatabaseMismatch, DatabaseUnavailable
 from notifier.ledger.database import Database, driver_url, place
 from notifier.ledger.schema import metadata
 
@@ -75,7 +75,13 @@ async def _alone(url: str) -> AsyncIterator[None]:
     if address.get_backend_name() != "sqlite":
         yield
         return
-    lock = os.open(f"{address.database}.migrating", os.O_RDWR | os.O_CREAT, 0o600)
+    file = f"{address.database}.migrating"
+    try:
+        lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"{file}, which keeps two migrations apart, cannot be used: {error.strerror}"
+        ) from None
     try:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         yield

@@ -80,17 +80,20 @@ class Stand:
 class ReplicaReader:
     """Looks up single rows; each look takes some tens of microseconds and does not wait for the writer.
 
-    The file may come, go and be replaced meanwhile. Not to be used by two threads.
+    The file may come, go and be replaced meanwhile. One that is not complete answers nothing: that it lacks a merchant
+    does not mean that there is none. Not to be used by two threads.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._complete = False  # the file that is open is known to be
         self._file = (0, 0)
         self._connection: sqlite3.Connection | None = None
 
     def close(self) -> None:
         """Twice is fine; looking again opens it again."""
         connection, self._connection = self._connection, None
+        self._complete = False
         if connection is not None:
             connection.close()
 
@@ -105,7 +108,8 @@ class ReplicaReader:
             raise self._unreadable(error) from None
         if (file.st_dev, file.st_ino) != self._file:
             self.close()  # another file stands there now
-        rows = self._look("SELECT origin, version, confirmed_at, repairs FROM copy WHERE format = ?", _FORMAT)
+        query = "SELECT origin, version, confirmed_at, repairs FROM copy WHERE format = ?"
+        rows = self._look(query, _FORMAT, complete=False)
         return Stand(*rows[0]) if rows else None
 
     def merchant(self, merchant: str) -> Kept | None:
@@ -129,16 +133,24 @@ class ReplicaReader:
         """Whether there is one at all. Raises RegistryUnreadable."""
         return bool(self._look("SELECT 1 FROM cancellations LIMIT 1"))
 
-    def _look(self, query: str, *values: object) -> list[Any]:
+    def _look(self, query: str, *values: object, complete: bool = True) -> list[Any]:
         try:
-            return self._opened().execute(query, values).fetchall()
+            return self._asked(query, values, complete)
         except (sqlite3.Error, OSError):
             self.close()  # the file may have been replaced
         try:
-            return self._opened().execute(query, values).fetchall()
+            return self._asked(query, values, complete)
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise self._unreadable(error) from None
+
+    def _asked(self, query: str, values: tuple[object, ...], complete: bool) -> list[Any]:
+        connection = self._opened()
+        if complete and not self._complete:
+            if not connection.execute("SELECT 1 FROM copy WHERE format = ?", (_FORMAT,)).fetchone():
+                raise RegistryUnreadable(f"this machine's copy of the merchants, {self._path}, is not complete yet")
+            self._complete = True
+        return connection.execute(query, values).fetchall()
 
     def _unreadable(self, error: Exception) -> RegistryUnreadable:
         return RegistryUnreadable(f"this machine's copy of the merchants, {self._path}, cannot be read: {error}")

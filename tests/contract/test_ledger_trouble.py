@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from notifier.errors import DatabaseUnavailable
 from notifier.ledger import database as door
-from notifier.ledger import notifications
+from notifier.ledger import late, notifications
 from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
 from notifier.ledger.notifications import Filter
@@ -244,4 +244,35 @@ async def test_a_statement_that_takes_too_long_is_not_waited_for(
     with pytest.raises(DatabaseUnavailable, match="did not answer in time"):
         await run(database, "SELECT pg_sleep(60)")
     assert await run(database, "SELECT 1") == 1
+    await database.close()
+
+
+async def test_an_error_of_a_statement_does_not_tell_what_was_in_it(ledger: Database) -> None:
+    """Secrets of merchants and payloads are; and errors are logged."""
+    with pytest.raises(DBAPIError) as caught:
+        async with ledger.begin() as connection:
+            await connection.execute(
+                text("INSERT INTO tokens (id, digest) VALUES ('t', :digest)"), {"digest": "S3CRET"}
+            )
+    assert "S3CRET" not in str(caught.value)
+
+
+async def test_a_database_whose_opening_failed_for_any_reason_is_opened_when_the_reason_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late, "PROMPT", 0.3)
+    blocked = tmp_path / "ledger.db.migrating"
+    blocked.mkdir()
+    database = late.LateDatabase(f"sqlite:///{tmp_path}/ledger.db")
+    await database.start()
+    assert "ledger.db.migrating" in str(database.state()["database_why"])
+    blocked.rmdir()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                async with database.connect():
+                    break
+            except DatabaseUnavailable:
+                await asyncio.sleep(0.05)
+    assert database.state()["database"] == "up"
     await database.close()

@@ -57,6 +57,22 @@ def test_the_file_and_its_directory_are_for_this_user_alone(writer: ReplicaWrite
     assert modes == {"state": 0o700, FILE: 0o600, f"{FILE}-wal": 0o600, f"{FILE}-shm": 0o600}
 
 
+def test_a_copy_that_was_begun_anew_answers_nothing_before_it_is_complete(
+    writer: ReplicaWriter, registry: Registry
+) -> None:
+    """Else whoever is blocked or cancelled would pass for a merchant that nobody has registered."""
+    apply(writer, 1, kept("a", 1), cancelled=(Cancelled("n", 1, 0, "why", 10**14),))
+    registry.refresh()
+    reader = ReplicaReader(writer.path)
+    writer.renew()
+    for look in (lambda: reader.merchant("a"), lambda: reader.cancellation("n"), reader.any_cancellation):
+        with pytest.raises(RegistryUnreadable, match="not complete"):
+            look()
+    apply(writer, 2, kept("a", 2))
+    assert reader.merchant("a") == kept("a", 2)
+    reader.close()
+
+
 def test_a_copy_is_not_there_before_it_is_complete(writer: ReplicaWriter, registry: Registry) -> None:
     writer.keep([kept("a", 1)], [])
     with pytest.raises(RegistryUnreadable, match="no complete copy"):
