@@ -119,7 +119,7 @@ def _hints(playground: Playground, once: bool) -> list[str]:
     if settings.namespace != "notifier":
         lines += [f"  export NOTIFIER_NAMESPACE={settings.namespace}"]
     lines += [f"  export NOTIFIER_RUNTIME_DIR={settings.runtime_dir} NOTIFIER_STATE_DIR={settings.state_dir}"]
-    lines += [f"  notifier enqueue --merchant flaky --url {playground.receiver}/flaky --payload '{{\"order\": 7}}'"]
+    lines += ["  notifier enqueue --merchant flaky --payload '{\"order\": 7}'", "  notifier notifications list"]
     return lines
 
 

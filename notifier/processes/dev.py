@@ -28,6 +28,7 @@ from notifier.delivery.acceptance import Entrance, compose
 from notifier.delivery.facts import Recorder
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
+from notifier.errors import NotifierError
 from notifier.processes.service import Cast, dashboard, master_of
 from notifier.settings import Settings, load
 from notifier.simulator.script import Script
@@ -108,7 +109,9 @@ class Playground:
         return self._running.result() if self._running is not None and self._running.done() else None
 
     async def send_samples(self) -> None:
-        """Hand in one notification per sample merchant."""
+        """Register the sample merchants and hand in one notification for each."""
+        for merchant in SAMPLES:
+            await self._register(merchant)
         topology = Topology(self.settings.namespace, self.settings.tiers, self.settings.delay)
         publisher = Publisher(self.settings.amqp_urls, topology, "dev")
         recorder = Recorder(publisher, topology)
@@ -118,7 +121,7 @@ class Playground:
             for number, (merchant, answers) in enumerate(SAMPLES.items(), start=1):
                 payload = json.dumps({"order": f"A-{number}", "state": "paid"}).encode()
                 url = f"{self.receiver}/{merchant}"
-                composed = compose(self.settings, merchant=merchant, payload=payload, url=url)
+                composed = compose(self.settings, merchant=merchant, payload=payload)
                 climb = Climb(composed.id, merchant, url, answers, due=time.time())
                 self._add(climb)
                 accepted = await entrance.accept(composed)
@@ -127,6 +130,15 @@ class Playground:
         finally:
             await recorder.close()
             await publisher.close()
+
+    async def _register(self, merchant: str) -> None:
+        """With the secret that it verifies with. Raises NotifierError with the agent's sentence."""
+        fields = {"url": f"{self.receiver}/{merchant}", "secret": self.settings.secrets[0].text}
+        wanted = {"op": "add", "merchant": merchant, "fields": fields, "who": "notifier dev"}
+        (reply,) = await self._master.send("agent", "merchants.change", wanted)
+        answer = reply.value()
+        if "problem" in answer:
+            raise NotifierError(f"merchant {merchant} could not be registered: {answer['problem']['detail']}")
 
     async def settled(self) -> None:
         """Return when no notification climbs any more, or the service ended."""

@@ -10,6 +10,7 @@ import signal
 from datetime import datetime
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.acceptance.conftest import LadderRun
@@ -69,6 +70,39 @@ async def test_the_merchants_of_dev_keep_a_log_of_their_own_that_agrees(tmp_path
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert told == sorted((line["webhook-id"], line["attempt"]) for line in lines)
     assert {line["signature"] for line in lines} == {"valid"}
+
+
+async def test_the_dashboard_of_dev_answers_and_knows_the_samples() -> None:
+    process = await asyncio.create_subprocess_exec(
+        NOTIFIER,
+        "dev",
+        env=clean_environment(NOTIFIER_LADDER="0s,1s"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            while not (line := await process.stdout.readline()).startswith(b"Dashboard: http://127.0.0.1:"):
+                assert line, "it ended"
+            address = line.decode().removeprefix("Dashboard: ").strip().rstrip("/")
+            while b"silent" not in line:  # the last of the samples has had its first attempt
+                line = await process.stdout.readline()
+                assert line, "it ended"
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"{address}/") as page:
+                    assert page.status == 200
+                    assert "<html" in await page.text()
+                async with session.get(f"{address}/v1/merchants") as answer:
+                    merchants = (await answer.json())["merchants"]
+        assert {each["id"] for each in merchants} == {"prompt", "flaky", "silent"}
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(40):
+            await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
