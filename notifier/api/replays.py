@@ -42,8 +42,11 @@ class Asked(BaseModel):
     responses={200: {"description": "A dry run: how many there are", "content": {"application/json": {}}}},
 )
 async def start(request: Request, parts: Given, asked: Asked) -> JSONResponse:
-    """A job with progress that survives restarts. With `dry_run` it only says how many there are."""
-    wanted = asked.filter.wanted()
+    """A job with progress that survives restarts. With `dry_run` it only says how many there are.
+
+    What was delivered is left out unless `status` names `completed`.
+    """
+    wanted = asked.filter.wanted().to_send()
     if asked.dry_run:
         total = await notifications.count(parts.database, wanted)
         return JSONResponse({"dry_run": True, "total": total})

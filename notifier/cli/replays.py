@@ -105,7 +105,7 @@ def _ask(count: int) -> None:
 async def _count(database: Database, said: Mapping[str, Any]) -> int:
     from notifier.ledger.notifications import Filter, count
 
-    return await count(database, Filter.parse(said))
+    return await count(database, Filter.parse(said).to_send())
 
 
 async def _latest(database: Database, limit: int) -> list[dict[str, Any]]:

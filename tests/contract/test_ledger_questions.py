@@ -17,6 +17,7 @@ from notifier.errors import InvalidInput
 from notifier.ledger import notifications
 from notifier.ledger.database import Database
 from notifier.ledger.notifications import Filter
+from notifier.ledger.standing import STATUSES
 from notifier.ledger.writing import FactWriter
 from tests import told
 from tests.told import ACKNOWLEDGED, FAILED, NOW, PAYLOAD, Told, notification
@@ -96,6 +97,13 @@ async def test_a_filter_finds_what_fits_in_all_it_states(several: Database, stat
 def test_a_filter_that_cannot_be_read_is_refused_with_what_is_possible(stated: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         Filter.parse(stated)
+
+
+def test_sending_again_means_something_in_particular_and_not_what_was_delivered() -> None:
+    with pytest.raises(InvalidInput, match="would send everything again"):
+        Filter.parse({"merchant": None}).to_send()
+    assert Filter.parse({"merchant": "shop"}).to_send().status == set(STATUSES) - {"completed"}
+    assert Filter.parse({"status": "completed"}).to_send().status == {"completed"}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])

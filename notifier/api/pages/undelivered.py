@@ -62,7 +62,7 @@ async def preview(request: Request, parts: Given) -> Response:
         return frame.back(
             request, fields, "/undelivered", "Nothing is selected: tick what you want to send again.", "wait"
         )
-    counted = [await notifications.count(parts.database, Filter.parse(cause.selection)) for cause in chosen]
+    counted = [await notifications.count(parts.database, Filter.parse(cause.selection).to_send()) for cause in chosen]
     view = {
         "total": sum(counted),
         "groups": [
