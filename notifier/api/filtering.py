@@ -45,7 +45,7 @@ class Stated(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
-def _of_query(
+async def _of_query(
     status: Annotated[str | None, Query(max_length=200, description=Stated.model_fields["status"].description)] = None,
     merchant: Annotated[str | None, Query(max_length=128)] = None,
     reference: Annotated[str | None, Query(max_length=256)] = None,

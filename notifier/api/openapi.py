@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from notifier.api.examples import EXAMPLES
 from notifier.api.problems import KINDS, MEDIA_TYPE
 
 DESCRIPTION = (
@@ -60,8 +61,12 @@ def _document(app: FastAPI) -> dict[str, Any]:
         "description": "A problem",
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    for path in made["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = problem
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            answers = operation["responses"]
+            answers.pop("422", None)
+            answers["default"] = problem
+            if (example := EXAMPLES.get((method, path))) is not None:
+                success = next(code for code in ("201", "202", "200") if code in answers)
+                answers[success]["content"]["application/json"]["example"] = example
     return made

@@ -62,5 +62,9 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-#: What a route declares to get them: `async def show(parts: Given) -> …`.
-Given = Annotated[Parts, Depends(parts_of)]
+async def _given(request: Request) -> Parts:
+    return parts_of(request)
+
+
+#: What a route declares to get them: `async def show(parts: Given) -> …`. Asynchronous: else FastAPI takes a thread.
+Given = Annotated[Parts, Depends(_given)]

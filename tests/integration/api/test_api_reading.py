@@ -146,7 +146,10 @@ async def test_a_merchant_pulls_what_it_was_not_told_and_confirms_it(api: Client
     assert confirmed.json["still_attempted"] == []
     await asyncio.gather(*(api.until(each, status="completed") for each in (*ids, waiting["id"])))
     assert (await api.get("/v1/pull", headers=own)).json["notifications"] == []
-    assert waiting["id"] not in {each.webhook_id for each in merchants.received}
+    later = await api.accepted({"merchant": "another", "url": f"{merchants.url}/ok", "payload": 4, "ladder": "2s"})
+    await api.until(later["id"], status="completed")  # it waited in the same queue, behind the confirmed one
+    received = {each.webhook_id for each in merchants.received}
+    assert (waiting["id"] in received, later["id"] in received) == (False, True)
     assert (await api.get("/v1/pull?merchant=shop-7", headers=own)).status == 403
     assert (await api.get(f"/v1/notifications/{foreign}")).json["status"] == "exhausted"
 
