@@ -28,6 +28,8 @@ from notifier.settings import Settings
 #: Seconds that the other machines get for a change of the registry, and that their answers may be on the way.
 PATIENCE = 5.0
 GRACE = 1.0
+#: Seconds after a new connection in which the other machines make themselves known; whoever asks them waits so long.
+ACQUAINTED = 1.0
 #: What may be asked of another machine: nothing that ends the process which has to answer.
 VERBS = ("status", "state", "ping", "push", "clear")
 #: Longest that one may ask the others to work, seconds.
@@ -83,6 +85,7 @@ class Fleet:
         self._announcing: asyncio.Task[None] | None = None
         self._soon = asyncio.Event()
         self._new = True
+        self._connected_at = 0.0
         self._dropped: Counter[str] = Counter()
         self._told_dropped = 0.0
         self._twins: set[str] = set()
@@ -175,8 +178,12 @@ class Fleet:
             await self._fanout.connection()
             self._soon.clear()
             new, self._new = self._new, False
-            if not await self._say({"kind": "announce", "new": new, "state": dict(self._machine_state())}):
-                self._new = self._new or new
+            try:
+                said = await self._say({"kind": "announce", "new": new, "state": dict(self._machine_state())})
+            except Exception as error:  # a fault in what this machine says about itself must not make it vanish
+                logs.event("failed", logging.ERROR, exc_info=error)
+                said = False
+            self._new = self._new or (new and not said)
             try:
                 async with asyncio.timeout(EVERY):
                     await self._soon.wait()
@@ -186,6 +193,7 @@ class Fleet:
     def _connected(self) -> None:
         """Others may have appeared or gone meanwhile: ask all to announce themselves."""
         self._new = True
+        self._connected_at = time.monotonic()
         self._soon.set()
 
     async def _say(self, said: Mapping[str, Any], timeout: float = 5.0) -> bool:
@@ -255,6 +263,7 @@ class Fleet:
         """What each of the others answered; and who did not, and why."""
         if self._announcing is None:
             return []
+        await asyncio.sleep(max(0.0, self._connected_at + ACQUAINTED - time.monotonic()))
         alive = [each for each in self._machines.alive(time.monotonic()) if machine in (None, each.name)]
         id_ = secrets.token_hex(8)
         question = self._asked[id_] = _Question({each.instance for each in alive})

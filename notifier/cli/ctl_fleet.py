@@ -108,13 +108,18 @@ async def everywhere(operator: Asking, work: Callable[[Asking], Awaitable[T]]) -
 
 async def machines(operator: Asking) -> list[dict[str, Any]]:
     """The machines that the agent here knows, this one first. Raises NoAgent."""
+    return list((await _agent(operator))["fleet"])
+
+
+async def _agent(operator: Asking) -> Mapping[str, Any]:
+    """What the agent says of itself. Raises NoAgent."""
     slots = (await operator.ask("status", timeout=PROMPT))["slots"]
     statistics = next((slot["statistics"] for slot in slots if slot["slot"] == AGENT), None)
     if statistics is None:
         raise NoAgent("this service runs without an agent (notifier run --no-agent), so it knows no other machine")
     if not statistics.get("fleet"):
         raise NoAgent("the agent of this service is not up yet, and without it no other machine is known")
-    return list(statistics["fleet"])
+    return dict(statistics)
 
 
 def fleet(as_json: AsJson = False) -> None:
@@ -129,11 +134,11 @@ def fleet(as_json: AsJson = False) -> None:
       notifier ctl fleet
       notifier ctl --fleet status
     """
-    known, told = talk(_fleet)
+    known, told, dropped = talk(_fleet)
     shown = [{**machine, **_counted(told[machine["machine"]])} for machine in known]
     ok = all("error" not in machine and not machine["twin"] for machine in shown)
     if as_json:
-        print_json({"ok": ok, "machines": shown})
+        print_json({"ok": ok, "machines": shown, "dropped": dropped})
     else:
         now = datetime.now(UTC)
         heads = ["MACHINE", "READY", "SINCE", "HEARD", "REGISTRY", "API", ""]
@@ -141,16 +146,21 @@ def fleet(as_json: AsJson = False) -> None:
         for machine in shown:
             if "error" in machine:
                 complain(f"{visible(machine['machine'])}: {machine['error']}")
+        if dropped:
+            counted = ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items()))
+            complain(f"messages that were not believed: {counted}. Have all machines one signing secret and one time?")
     if not ok:
         raise typer.Exit(1)
 
 
-async def _fleet(operator: Asking) -> tuple[list[dict[str, Any]], dict[str, Body | NotifierError]]:
+async def _fleet(operator: Asking) -> tuple[list[dict[str, Any]], dict[str, Body | NotifierError], dict[str, int]]:
+    """The machines, the status of each, and how many messages were not believed, by reason."""
+
     async def status(asking: Asking) -> Body:
         return await asking.ask("status", timeout=PROMPT)
 
-    known = await machines(operator)
-    return known, dict(await everywhere(operator, status))
+    said = await _agent(operator)
+    return list(said["fleet"]), dict(await everywhere(operator, status)), dict(said.get("fleet_dropped") or {})
 
 
 def _counted(status: Body | NotifierError) -> dict[str, Any]:

@@ -231,6 +231,7 @@ class AgentProcess:
             "held": self._keeper.held,
             "released": self._release.released,
             "fleet": self._fleet.machines(),
+            "fleet_dropped": self._fleet.dropped,
             "link": "up" if self._intake.connected and self._publisher.connected else "down",
         }
 

@@ -470,6 +470,13 @@ def test_a_fleet_shows_its_machines(call: Call, agent: Agent) -> None:
     assert [(each["machine"], each["ready"], each["of"]) for each in told["machines"]] == [("a", 4, 4), ("b", 3, 3)]
 
 
+def test_messages_that_were_not_believed_are_told(call: Call, agent: Agent) -> None:
+    agent.slots[-1]["statistics"]["fleet_dropped"] = {"stale": 1, "forged": 3}
+    code, _, err = call("ctl", "fleet")
+    assert code == 0
+    assert "messages that were not believed: 3 forged, 1 stale. Have all machines one signing secret" in err
+
+
 def test_twins_and_silent_machines_are_told(call: Call, agent: Agent) -> None:
     agent.fleet[0] = {**HERE, "twin": True}
     agent.fleet.append({**HERE, "here": False, "twin": True})

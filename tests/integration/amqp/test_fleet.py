@@ -144,6 +144,25 @@ async def test_a_change_is_live_on_the_other_machines_before_the_answer(stations
     assert (a.asked, b.asked, c.asked) == ([], [("registry", 42, True)], [("registry", 42, True)])
 
 
+async def test_a_machine_that_has_just_come_up_waits_for_those_that_were_there_before(stations: Stations) -> None:
+    a = await stations.start("a")
+    b = await stations.start("b")
+    assert await b.fleet.changed(42, critical=False) == [{"machine": "a", "live": 3, "of": 4}]
+    assert a.asked == [("registry", 42, False)]
+
+
+async def test_a_fault_in_what_a_machine_says_about_itself_does_not_make_it_vanish(
+    stations: Stations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleets, "EVERY", 0.05)
+    a, b, _ = await stations.trio()
+    a.state = {"registry": float("nan")}  # no JSON
+    b.state = {"registry": 3}
+    await until(lambda: a.fleet.machines()[1]["registry"] == 3)
+    a.state = {"registry": 2}
+    await until(lambda: b.fleet.machines()[1]["registry"] == 2)
+
+
 async def test_who_does_not_answer_or_cannot_is_named(stations: Stations) -> None:
     a, b, c = await stations.trio()
     b.hangs = True
@@ -309,8 +328,11 @@ async def test_an_agent_that_starts_again_is_no_twin_and_nobody_waits_for_the_fo
     b.fleet._announcing = None
 
 
-async def test_after_a_lost_connection_a_machine_is_back_with_all_it_knows(stations: Stations) -> None:
+async def test_after_a_lost_connection_a_machine_is_back_with_all_it_knows(
+    stations: Stations, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, b, _ = await stations.trio()
+    monkeypatch.setattr(fleets, "ACQUAINTED", 0)  # who asks does not wait for the connection either
     a.fleet._fanout._link.reopen()
     with pytest.raises(BrokerUnreachable, match="no connection"):
         await a.fleet._fanout.say(b"")
