@@ -71,8 +71,10 @@ async def confirm(
     found = {name: await _own(parts, name, whose) for name in ids}
     known = {name: item for name, item in found.items() if item is not None}
     open_ = {name: item for name, item in known.items() if item["status"] != "completed"}
+    # cancelled first: a completed one could not be any more, and completed counts for more than stopped afterwards
+    waiting = [name for name, item in open_.items() if item["status"] in WAITING]
+    cancelled = await asyncio.gather(*(_cancelled(parts, name) for name in waiting))
     await _record(parts, [_completed(item, parts.now_ms, who_of(request)) for item in open_.values()])
-    cancelled = [await _cancelled(parts, name) for name, item in open_.items() if item["status"] in WAITING]
     return {
         "confirmed": list(known),
         "unknown": [name for name in ids if name not in known],
