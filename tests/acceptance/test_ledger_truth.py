@@ -163,9 +163,13 @@ async def test_the_ledger_is_what_the_merchants_saw_after_agent_api_and_database
 
 
 async def the_ledger_tells_the_truth(fire: Field) -> None:
+    received = received_by(fire.merchants)
+    reaching_nobody = TAKES["down"] * await fire.books.count(
+        "SELECT count(*) FROM notifications WHERE merchant = 'down'"
+    )
+    await fire.books.until_told(received.total() + reaching_nobody)
     told = await fire.books.attempts()
     of_the_dead = await fire.books.attempts("down")
-    received = received_by(fire.merchants)
     assert told - of_the_dead == received
     assert set(of_the_dead.values()) == {1}, "one row for each attempt that reached nobody"
     ends = await fire.books.rows("SELECT id, merchant, status, attempts FROM notifications")

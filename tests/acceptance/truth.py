@@ -59,6 +59,19 @@ class Books:
         rows = await self.rows(f"SELECT notification, number FROM attempts{condition}")
         return Counter((row[0], row[1]) for row in rows)
 
+    async def until_told(self, attempts: int, timeout: float = 60) -> None:
+        """Wait until there are so many rows of attempts: a fact given out again comes after later ones of its
+        notification, so that may be finished before all of its attempts are known.
+        """
+        found = -1
+        try:
+            async with asyncio.timeout(timeout):
+                while found < attempts:
+                    await asyncio.sleep(0.2)
+                    found = await self.count("SELECT count(*) FROM attempts")
+        except TimeoutError:
+            raise AssertionError(f"after {timeout:g} s the ledger has {found} of {attempts} attempts") from None
+
     async def until_finished(self, accepted: set[str], timeout: float = 60) -> None:
         """Wait until all of these are in the ledger and nothing in it is on its way. Asked again and again: what a
         database holds is no event.
