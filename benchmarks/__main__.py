@@ -18,12 +18,14 @@ from typing import Any
 
 from aiormq.exceptions import AMQPError
 
-from benchmarks import api_figures, control_figures, machine, registry_figures, table
+from benchmarks import api_figures, control_figures, ledger_figures, machine, registry_figures, table
 from benchmarks.api import SECONDS, ApiRun
 from benchmarks.api_figures import ApiFigures
 from benchmarks.broker import Broker, open_broker
 from benchmarks.control import PUSHES, RATE, ControlRun
 from benchmarks.control_figures import ControlFigures
+from benchmarks.ledger import LedgerRun
+from benchmarks.ledger_figures import LedgerFigures
 from benchmarks.receiver import Receiver, open_receiver
 from benchmarks.registry import RegistryRun
 from benchmarks.registry_figures import RegistryComparison
@@ -36,22 +38,24 @@ SIDES = ("notifier", "bare")
 CONTROL = "control"
 REGISTRY = "registry"
 API = "api"
+LEDGER = "ledger"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The parts. pairs: by side name, empty if left out. control, registry, api: None if left out."""
+    """The parts. pairs: by side name, empty if left out. control, registry, api, ledger: None if left out."""
 
     pairs: list[dict[str, Figures]]
     control: ControlFigures | None
     registry: RegistryComparison | None = None
     api: ApiFigures | None = None
+    ledger: LedgerFigures | None = None
 
     @property
     def others(self) -> float:
         """The largest share of the cores that others used during any run."""
         runs = [figures.others_share for pair in self.pairs for figures in pair.values()]
-        parts = [part for part in (self.control, self.registry, self.api) if part is not None]
+        parts = [part for part in (self.control, self.registry, self.api, self.ledger) if part is not None]
         return max([*runs, *(part.others_share for part in parts)])
 
     @property
@@ -94,7 +98,8 @@ async def _measure(options: argparse.Namespace) -> int:
                 control = await _control(options, broker, receiver, directory)
                 registry = await _registry(options, broker, receiver, directory)
                 api = await _api(options, broker, receiver, directory)
-    measured = Measured(pairs, control, registry, api)
+                ledger = await _ledger(options, broker, receiver, directory)
+    measured = Measured(pairs, control, registry, api, ledger)
     _print(options, described, quiet, measured)
     if options.json:
         whole = _as_json(options, plan, began, described, quiet, measured)
@@ -107,7 +112,7 @@ async def _pairs(
 ) -> list[dict[str, Figures]]:
     """The sides in turn, A B A B A B: what changes on the machine meanwhile changes for both."""
     token, pairs = secrets.token_hex(3), list[dict[str, Figures]]()
-    if options.only in (CONTROL, REGISTRY, API):
+    if options.only in (CONTROL, REGISTRY, API, LEDGER):
         return pairs
     for number in range(1, options.pairs + 1):
         pair = {}
@@ -150,6 +155,16 @@ async def _api(options: argparse.Namespace, broker: Broker, receiver: Receiver, 
     return await ApiRun(f"{secrets.token_hex(3)}-{API}", broker, receiver, directory / API).measure()
 
 
+async def _ledger(
+    options: argparse.Namespace, broker: Broker, receiver: Receiver, directory: Path
+) -> LedgerFigures | None:
+    """Facts into SQLite; only when asked for."""
+    if options.only != LEDGER:
+        return None
+    _say("ledger")
+    return await LedgerRun(f"{secrets.token_hex(3)}-{LEDGER}", broker, receiver, directory / LEDGER).measure()
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -161,7 +176,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=_at_least(1), default=200, help="notifications a second, steady part (200)")
     parser.add_argument("--seconds", type=_at_least(1), default=20, help="length of the steady part (20)")
     parser.add_argument(
-        "--only", choices=(*SIDES, CONTROL, REGISTRY, API), help="one part alone; registry and api only so"
+        "--only",
+        choices=(*SIDES, CONTROL, REGISTRY, API, LEDGER),
+        help="one part alone; registry, api and ledger only so",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything into a file, for programs")
     return parser.parse_args(arguments)
@@ -178,7 +195,8 @@ def _at_least(least: int) -> Any:
 
 
 def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machine.Quiet, measured: Measured) -> None:
-    print("every notification arrived exactly once, counted by the receiver\n")
+    if options.only != LEDGER:  # which delivers nothing
+        print("every notification arrived exactly once, counted by the receiver\n")
     if measured.pairs:
         print(
             f"pairs, in turn: {options.pairs}; each side: a backlog of {options.count:,}, then {options.rate} "
@@ -192,6 +210,8 @@ def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machin
         print(f"{table.aligned(registry_figures.rows(measured.registry))}\n")
     if measured.api is not None:
         print(f"{table.aligned(api_figures.rows(measured.api))}\n")
+    if measured.ledger is not None:
+        print(f"{table.aligned(ledger_figures.rows(measured.ledger))}\n")
     print("\n".join(f"{name.replace('_', ' '):<12} {value}" for name, value in described.items()))
     print(f"{'before':<12} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
     print(f"{'meanwhile':<12} others used at most {measured.others:.0%} of the cores during a run")
@@ -220,6 +240,7 @@ def _as_json(
         "control": None if measured.control is None else control_figures.summary(measured.control),
         "registry": None if measured.registry is None else registry_figures.summary(measured.registry),
         "api": None if measured.api is None else api_figures.summary(measured.api),
+        "ledger": None if measured.ledger is None else ledger_figures.summary(measured.ledger),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import control_figures, machine, table
+from benchmarks import control_figures, ledger, ledger_figures, machine, table
 from benchmarks.control_figures import ControlFigures, rate_between, wrong_answer
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.figures import (
@@ -23,6 +23,7 @@ from benchmarks.figures import (
     rate_of,
     ratios,
 )
+from benchmarks.ledger_figures import LedgerFigures
 from benchmarks.load import items
 from benchmarks.run import Figures
 
@@ -306,3 +307,27 @@ def test_the_summary_of_the_control_line_holds_every_value_and_every_figure() ->
     }  # fmt: skip
     assert summary["figures"]["push_p99_ms"] == {"judged": 198.0, "target": None, "met": None}
     assert list(summary["figures"]) == [line.name for line in control_figures.lines(CONTROL)]
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(10.0, "met"), (10.1, "missed")])
+def test_the_ledgers_rate_leaves_out_the_run_up_and_is_judged(seconds: float, verdict: str) -> None:
+    figures = LedgerFigures(60_000, 50_000, seconds, cpu_s=6.0, bytes_each=550.0, others_share=0.0)
+    assert ledger_figures.rows(figures)[1] == [
+        "facts stored/s by the agent",
+        f"{50_000 / seconds:,.0f}",
+        "at least 5,000",
+        verdict,
+    ]
+    assert ledger_figures.rows(figures)[3] == ["agent CPU ms per fact", "0.100", "", ""]
+    assert ledger_figures.summary(figures)["met"] is (verdict == "met")
+
+
+def test_a_ledgers_rate_needs_time_to_pass() -> None:
+    with pytest.raises(BenchmarkFailed, match="needs time"):
+        _ = LedgerFigures(1, 1, 0.0, 1.0, 1.0, 0.0).per_s
+
+
+def test_the_facts_of_the_ledgers_benchmark_are_as_many_as_it_counts_with() -> None:
+    sent = items("a", ledger.REFUSED, "http://127.0.0.1:1")
+    told = [one for item in sent for one in ledger.facts_of(item, 1_795_255_200_000)]
+    assert (len(told), sum(one.kind == "attempted" for one in told)) == (ledger._FACTS, ledger._ATTEMPTS)
