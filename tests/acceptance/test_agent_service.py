@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from notifier.ledger.migrating import VERSION_TABLE
+from notifier.processes.service import Cast, master_of
+from notifier.settings import load
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from notifier.supervision.operator import Operator
 from tests.acceptance.control import Producer, handled, operator_of, until_slot
 from tests.acceptance.ledger import Ledger, agent_says, ask_agent
-from tests.acceptance.service import RunningService, environment, running
+from tests.acceptance.service import RunningService, environment, notifier, running
 
 
 def received_by(merchant: Simulator) -> list[tuple[str, int]]:
@@ -264,3 +270,53 @@ async def test_a_service_whose_database_is_away_delivers_with_the_merchants_that
 async def _facts_still_wait(service: RunningService, variables: Mapping[str, str]) -> None:
     assert [event for event in service.events if event["event"] == "fact.poisoned"] == []
     assert Ledger(variables).statuses() == {}
+
+
+async def test_agent_and_api_are_operated_like_the_tiers(broker: Any, namespace: str, tmp_path: Path) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s")
+    settings = tmp_path / "notifier.toml"
+    settings.write_text("prefetch = 100\n")
+    async with running(variables, cwd=tmp_path, whole=True) as service, operator_of(variables) as operator:
+        slots = {slot["slot"]: slot for slot in (await operator.ask("status"))["slots"]}
+        assert {name: slot["groups"] for name, slot in slots.items() if slot["groups"][0] != "tier"} == {
+            "agent": ["agent"],
+            "api": ["api"],
+        }
+        assert slots["api"]["statistics"]["url"] == service.dashboard
+        pushed = await operator.ask("push", {"key": "log-level/agent", "value": "debug"})
+        assert {each["slot"]: each["result"] for each in pushed["slots"]} == dict.fromkeys(slots, "applied")
+        pushed = await operator.ask("push", {"key": "log-level/agent", "value": "loud"})
+        assert {each["slot"]: each["result"] for each in pushed["slots"]}["agent"] == "error"
+        await operator.ask("clear", {"key": "log-level/agent"})
+        settings.write_text("prefetch = 50\nrelease_rate = 7\n")
+        assert await operator.ask("reload") == {"live": ["prefetch"], "restart": ["release_rate"], "service": []}
+        restarted = (await operator.ask("restart", {"to": "agent"}, timeout=70))["slots"]
+        assert [(each["slot"], each["result"]) for each in restarted] == [("agent", "restarted")]
+        assert await service.stop() == 0
+        ended = [event["slot"] for event in service.events if event["event"] == "child.ended"]
+        assert ended == ["agent", "tier:0s", "agent", "api"], "the tiers first: their last facts are for the agent"
+
+
+async def test_a_database_of_another_version_ends_the_start_with_its_sentence(broker: Any, namespace: str) -> None:
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s")
+    with contextlib.closing(sqlite3.connect(Ledger(variables).file)) as connection:
+        connection.execute(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
+        connection.execute(f"INSERT INTO {VERSION_TABLE} VALUES ('from_the_future')")
+        connection.commit()
+    code, _, err = await notifier(variables, "run", "--no-api")
+    assert code == 78
+    assert "from_the_future" in err
+    assert "Traceback" not in err
+
+
+async def test_tier_processes_are_not_told_what_they_need_not_know(broker: Any, namespace: str) -> None:
+    variables = environment(
+        broker.url, namespace, NOTIFIER_LADDER="0s", NOTIFIER_API__TOKEN="a-token-of-more-than-16-characters"
+    )
+    settings = load({}, environment=variables)
+    master = master_of(settings, Cast())
+    boots = {program.slot: program.boot for program in (slot.program for slot in master.slots)}
+    assert boots["agent"]["settings"]["api"]["token"] == boots["api"]["settings"]["api"]["token"]
+    assert boots["tier:0s"]["settings"]["api"]["token"] is None
+    assert boots["tier:0s"]["settings"]["database_url"] is None
+    assert len({boot["run"] for boot in boots.values()}) == 1
