@@ -27,14 +27,17 @@ COOKIE = "notifier_session"
 SESSION = 12 * 3600
 #: Seconds after which a token is looked up again: so long a removed one may still be taken.
 FRESH = 5.0
-#: Seconds that a token is taken without the database, once it was known.
-STALE = 600.0
+#: Seconds that a token is taken without the database, once it was known: an outage of it must not stop producers. It
+#: can be removed only in that database, so what it says is not older than the outage.
+STALE = 12 * 3600.0
 #: Tokens remembered, those included that there are not.
 MOST_REMEMBERED = 1000
 
 #: The id of the token of the settings, and of whoever needs none.
 SETTINGS, LOCAL = "settings", "local"
 
+#: As `ledger.tokens` makes them. Anything else is refused without a look: strangers must not keep the database busy.
+_TOKEN = re.compile(r"ntk_[0-9a-f]{48}")
 _COOKIE = re.compile(r"(?P<id>[a-z0-9_]{1,64})\.(?P<until>[0-9]{1,12})\.(?P<seal>[0-9a-f]{64})")
 
 
@@ -76,6 +79,8 @@ class Identities:
         digest = digest_of(token)
         if self._configured is not None and hmac.compare_digest(digest, self._configured):
             return Who(SETTINGS, "write")
+        if not _TOKEN.fullmatch(token):
+            return None
         found = await self._known(digest=digest)
         return None if found is None else Who(found.id, found.role, found.merchant)
 

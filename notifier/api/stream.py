@@ -108,9 +108,11 @@ class Broadcast:
         closing = asyncio.create_task(self._parts.closing.wait())
         try:
             while not closing.done():
+                before = after
                 with contextlib.suppress(DatabaseUnavailable):  # what comes meanwhile is read afterwards
                     after = await self._look(after)
-                await asyncio.wait([closing], timeout=LOOK)
+                full = after - before >= AT_ONCE  # there is more, so it is looked at again at once
+                await asyncio.wait([closing], timeout=0 if full else LOOK)
                 if not self._listeners:
                     return
         finally:
