@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import case, func, select
 
+from notifier.ledger import shown
 from notifier.ledger.database import Database
 from notifier.ledger.schema import attempts, events, notifications
 
@@ -49,9 +51,9 @@ async def replayed(database: Database, since_ms: int, until_ms: int) -> dict[str
         events.c.kind == "replayed", events.c.at >= since_ms, events.c.at <= until_ms
     )
     query = (
-        select(notifications.c.status, func.count())
+        select(notifications.c.stands.label("status"), func.count())
         .where(notifications.c.id.in_(again))
-        .group_by(notifications.c.status)
+        .group_by(notifications.c.stands)
     )
     async with database.connect() as connection:
         return {status: int(count) for status, count in await connection.execute(query)}
@@ -70,3 +72,26 @@ async def rates(database: Database, merchants: Sequence[str], since_ms: int) -> 
     )
     async with database.connect() as connection:
         return {merchant: (int(made), int(done)) for merchant, made, done in await connection.execute(query)}
+
+
+async def failing(database: Database, least: int, merchant: str | None = None) -> list[dict[str, Any]]:
+    """What failed at least so many times and is still on its ladder, by merchant and last error. merchant: only its own.
+
+    Told as `overview.undelivered` tells its groups, with `status` attempted. Raises DatabaseUnavailable.
+    """
+    columns = notifications.c
+    wanted = [columns.status == "attempted", columns.attempts >= least, columns.last_error.is_not(None)]
+    if merchant is not None:
+        wanted.append(columns.merchant == merchant)
+    oldest, newest = func.min(columns.accepted_at).label("oldest"), func.max(columns.accepted_at).label("newest")
+    query = (
+        select(columns.merchant, columns.status, columns.last_error, func.count().label("count"), oldest, newest)
+        .where(*wanted)
+        .group_by(columns.merchant, columns.status, columns.last_error)
+    )
+    async with database.connect() as connection:
+        rows = (await connection.execute(query)).mappings().all()
+    return [
+        {**row, "reason": None, "oldest": shown.moment(row["oldest"]), "newest": shown.moment(row["newest"])}
+        for row in rows
+    ]

@@ -104,6 +104,12 @@ def labels(cause: Cause) -> list[str]:
             ["Change the address", "Send all 12 again"],
         ),
         (group("m", "stopped", reason="cancelled"), None, "They were cancelled by hand.", ["Send all 12 again"]),
+        (
+            group("m", "attempted", last_error="connect"),
+            registered("m"),
+            "m cannot be reached: nobody answers at its address.",
+            ["Change the address"],
+        ),
         (group("m", "poisoned", reason="no merchant"), None, "They could not be read.", []),
     ],
 )

@@ -12,11 +12,15 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from notifier.api.pages.words import Moment, stamp
+from notifier.api.pages.words import Moment, many, stamp
 
 _OWN_ADDRESS = (
     "They bring an address of their own from the program that handed them in: {}. If it is wrong, it has to be "
     "corrected there; if its server is well again, send again."
+)
+_AGAIN_BY_ITSELF = (
+    "They failed several times and are tried again by themselves, as long as their ladder has steps. What is corrected "
+    "now counts from the next attempt on."
 )
 #: Characters of the other side's words that are shown.
 _LONGEST_QUOTE = 240
@@ -74,6 +78,13 @@ class Cause:
     ways: Sequence[Way]
     again: bool
 
+    @property
+    def amount(self) -> str:
+        """How many it is about."""
+        whose = "its" if self.count == 1 else "their"
+        standing = f"still on {whose} ladder" if self.selection.get("status") == "attempted" else "undelivered"
+        return f"{many(self.count, 'notification')} {standing}"
+
 
 def of_group(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Cause:
     """The cause of one group of `ledger.notifications.undelivered`. merchant: as the registry shows it, None if it does
@@ -128,7 +139,7 @@ def selection_of(group: Mapping[str, Any]) -> dict[str, str]:
     """The filter of exactly the notifications of a group, as the query of a page and of a replay."""
     named = {"merchant": group["merchant"], "status": group["status"]}
     named |= {"reason": group.get("reason")} if group["status"] in ("held", "stopped") else {}
-    named |= {"error": group.get("last_error")} if group["status"] == "exhausted" else {}
+    named |= {"error": group.get("last_error")} if group["status"] in ("exhausted", "attempted") else {}
     return {name: str(value) for name, value in named.items() if value}
 
 
@@ -146,6 +157,8 @@ def judge(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judge
                 quote=str(group.get("detail") or group.get("reason") or ""),
                 again=False,
             )
+        case "attempted", _:
+            return _climbing(group, merchant)
         case "stopped", reason if str(reason).startswith("cancelled"):
             return Judgement("idle", "They were cancelled by hand.", "Nothing is wrong; they can be sent again.")
         case "stopped", _:
@@ -241,6 +254,13 @@ def _gone(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judge
         quote=_quote(group),
         again=standing is None,
     )
+
+
+def _climbing(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
+    """It fails, but is tried again: what can be corrected now is worth more than sending again later."""
+    judged = _failed(group, merchant)
+    ways = [way for way in judged.ways if way.ask] if merchant and merchant["standing"] == "enabled" else judged.ways
+    return Judgement("bad", judged.sentence, _AGAIN_BY_ITSELF, ways, quote=judged.quote, again=False)
 
 
 def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:

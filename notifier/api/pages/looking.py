@@ -16,6 +16,7 @@ from notifier.api.pages.causes import Cause
 from notifier.api.parts import Parts
 from notifier.errors import ChildFailed, DatabaseUnavailable
 from notifier.ledger import merchants, notifications
+from notifier.ledger.flow import failing
 from notifier.ledger.notifications import Filter
 from notifier.registry import form
 
@@ -25,6 +26,8 @@ UNDELIVERED = ("held", "stopped", "exhausted", "poisoned")
 MOST_GROUPS = 60
 #: Seconds that a count in the bar serves.
 FRESH = 5.0
+#: Attempts that must have failed before what is still on its ladder is worth a word.
+OFTEN = 3
 #: Seconds that the sample of a group serves, and how many are remembered.
 SAMPLED, _MOST_SAMPLES = 10.0, 500
 #: Seconds for a notification's first fact to reach the ledger, and between two looks.
@@ -77,7 +80,8 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """causes: of the youngest troubles, what needs somebody first. groups, count, merchants: of all of it."""
+    """causes: of the youngest troubles, what needs somebody first. groups, merchants: of all of it. count: what fails
+    but is still on its ladder is no part of it."""
 
     causes: list[Cause]
     groups: int
@@ -94,13 +98,16 @@ async def undelivered(
     """
     wanted = Filter.parse({"merchant": merchant})
     groups = [dict(group) for group in await notifications.undelivered(parts.database, wanted)]
+    climbing = await failing(parts.database, OFTEN, merchant)
+    count = sum(group["count"] for group in groups)
+    groups += climbing
     groups.sort(key=lambda group: (group["oldest"], group["merchant"]), reverse=True)  # the trouble that began last
     first = groups[:most]
     known = {name: await registered(parts, name) for name in dict.fromkeys(group["merchant"] for group in first)}
     await _blocked_here(parts, first, known)
     found = [causes.of_group(group | await samples.of(parts, group), known[group["merchant"]]) for group in first]
     whose = frozenset(group["merchant"] for group in groups)
-    return Undelivered(causes.ordered(found), len(groups), sum(group["count"] for group in groups), whose)
+    return Undelivered(causes.ordered(found), len(groups), count, whose)
 
 
 async def cause_of(parts: Parts, shown: Mapping[str, Any]) -> Cause | None:

@@ -81,7 +81,8 @@ async def shown_page(
     check_merchant(merchant)
     database = parts.database
     it = await looking.registered(parts, merchant)
-    found = (await looking.undelivered(parts, request.app.state.samples, merchant=merchant)).causes
+    undelivered = await looking.undelivered(parts, request.app.state.samples, merchant=merchant)
+    found = undelivered.causes
     if it is not None and not found and (off := causes.of_standing(it)) is not None:
         found = [off]
     made, delivered = (await rates(database, [merchant], parts.now_ms - HOUR)).get(merchant, (0, 0))
@@ -99,7 +100,7 @@ async def shown_page(
         "delivered": delivered,
         "failed": made - delivered,
         "climbing": await notifications.count(database, climbing),
-        "undelivered": sum(cause.count for cause in found),
+        "undelivered": undelivered.count,
         "recent": [story.row(each) for each in recent.items],
         "values": values if values is not None else _values(it),
         "problems": problems or {},
