@@ -14,15 +14,20 @@ from sqlalchemy import Table, case, func
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from notifier.domain.fact import Kind
+from notifier.errors import DatabaseUnavailable
+from notifier.ledger import unavailable
 from notifier.ledger.database import Database
 from notifier.ledger.fact_rows import BadFact, Read, Row, read
 from notifier.ledger.schema import attempts, events, notifications
 
 __all__ = ["BadFact", "FactWriter", "Written"]
 
+#: How often a batch is tried that another transaction is in the way of (a deadlock): the other is done by then.
+_TRIES = 3
 #: Columns of a notification that are taken together from one fact: that with the greatest place.
 _GROUPS = {
-    "status_of": ("status", "reason", "detail", "finished_at"),
+    "status_of": ("status", "reason", "detail"),
+    "stands_of": ("stands", "stands_why", "finished_at"),
     "whole_of": ("reference", "url", "ladder", "content_type", "headers", "payload"),
     "step_of": ("step", "tier", "due_at"),
     "last_of": ("last_error", "last_status"),
@@ -53,17 +58,29 @@ class FactWriter:
         told = [read(fact) for fact in facts]
         if not told:
             return Written(0, 0, ())
-        async with self._database.begin() as connection:
-            made = await self._insert(connection, attempts, "attempt", [one.attempt for one in told if one.attempt])
-            noted = await self._insert(connection, events, "id", [one.event for one in told if one.event])
-            new = [not known for known in _known(told, made, noted)]
-            await self._merge(connection, [one for one, is_new in zip(told, new, strict=True) if is_new])
+        new = await self._stored(told)
         stopped = [
             fact
             for fact, one, is_new in zip(facts, told, new, strict=True)
             if is_new and one.kind is Kind.STOPPED and fact.get("disable") is True
         ]
         return Written(sum(new), len(new) - sum(new), stopped)
+
+    async def _stored(self, told: Sequence[Read]) -> list[bool]:
+        """One transaction; for each fact whether it was new. Tried again where it was in another one's way."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                async with self._database.begin() as connection:
+                    tried = [one.attempt for one in told if one.attempt]
+                    made = await self._insert(connection, attempts, "attempt", tried)
+                    noted = await self._insert(connection, events, "id", [one.event for one in told if one.event])
+                    new = [not known for known in _known(told, made, noted)]
+                    await self._merge(connection, [one for one, is_new in zip(told, new, strict=True) if is_new])
+                return new
+            except DatabaseUnavailable as error:
+                if not tries_left or not unavailable.retryable(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def _insert(self, connection: AsyncConnection, table: Table, key: str, rows: Sequence[Row]) -> set[str]:
         """Insert what is absent; returns the keys of what was."""

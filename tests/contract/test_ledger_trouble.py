@@ -22,6 +22,7 @@ from notifier.ledger.migrating import migrate
 from notifier.ledger.notifications import Filter
 from notifier.ledger.writing import FactWriter
 from tests import told
+from tests.conftest import PostgresOnDemand
 from tests.postgres import PrivatePostgres
 from tests.told import notification
 
@@ -275,4 +276,30 @@ async def test_a_database_whose_opening_failed_for_any_reason_is_opened_when_the
             except DatabaseUnavailable:
                 await asyncio.sleep(0.05)
     assert database.state()["database"] == "up"
+    await database.close()
+
+
+async def test_a_deadlock_with_another_transaction_is_tried_again(postgres_on_demand: PostgresOnDemand) -> None:
+    url = await postgres_on_demand.migrated()
+    setting = await Database.open(url)
+    async with setting.begin() as connection:  # time to get into its way, also on a busy machine
+        await connection.execute(text(f"ALTER DATABASE \"{url.rpartition('/')[2]}\" SET deadlock_timeout = '3s'"))
+    await setting.close()
+    database = await Database.open(url)
+    first, second = notification("a"), notification("b")
+    await FactWriter(database).write([told.accepted(first), told.accepted(second)])
+    async with database.begin() as connection:
+        await connection.execute(text("SET LOCAL deadlock_timeout = '100s'"))  # it is the writer that finds out
+        touch = text("UPDATE notifications SET release_after = 1 WHERE id = :id")
+        await connection.execute(touch, {"id": "b"})
+        writing = asyncio.create_task(FactWriter(database).write([told.held(first), told.held(second)]))
+        blocked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        async with asyncio.timeout(20):
+            while not await run(database, blocked):
+                assert not writing.done()
+        await connection.execute(touch, {"id": "a"})  # each has what the other wants: PostgreSQL ends the writer's
+    assert (await writing).new == 2
+    assert await run(database, "SELECT count(*) FROM notifications WHERE status = 'held' AND release_after = 1") == 2
     await database.close()
