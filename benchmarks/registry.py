@@ -6,8 +6,8 @@ import asyncio
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -88,25 +88,30 @@ class RegistryRun:
         await fill(directory / "state" / "ledger.db", merchants, self._receiver.url)
         figures = _nothing()
         try:
-            figures.first_start_s.append(await self._started(side, directory))
+            async with self._started(side, directory) as (_, seconds, _):
+                figures.first_start_s.append(seconds)
             for _ in range(STARTS - 1):
-                figures.start_s.append(await self._started(side, directory))
+                async with self._started(side, directory) as (_, seconds, cpu):
+                    figures.start_s.append(seconds)
+                    figures.start_cpu_s.append(cpu)
             await self._work(side, directory, figures)
         finally:
             await self._broker.forget(side.namespace, [Tier.parse(side.ladder)])
         return figures
 
-    async def _started(self, side: Registered, directory: Path) -> float:
-        """Seconds from the start of a service until every process is ready; it is ended again."""
+    @asynccontextmanager
+    async def _started(self, side: Registered, directory: Path) -> AsyncIterator[tuple[Service, float, float]]:
+        """A service, the seconds from its start until every process was ready, and what CPU they spent by then."""
         began = time.monotonic()
-        async with open_service(side, directory):
-            return time.monotonic() - began
+        async with open_service(side, directory) as service:
+            seconds = time.monotonic() - began
+            yield service, seconds, proc.cpu_seconds([slot["pid"] for slot in await service.slots()])
 
     async def _work(self, side: Registered, directory: Path, figures: RegistryFigures) -> None:
         """Notifications to many merchants, then changes, then a look at the memory."""
-        began = time.monotonic()
-        async with open_service(side, directory) as service:
-            figures.start_s.append(time.monotonic() - began)
+        async with self._started(side, directory) as (service, seconds, cpu):
+            figures.start_s.append(seconds)
+            figures.start_cpu_s.append(cpu)
             await self._deliver(side, service)
             for number in range(CHANGES):
                 figures.change_ms.append(await _change(service, f"merchant-{number % side.merchants}", number + 1))

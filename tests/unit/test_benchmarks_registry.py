@@ -13,15 +13,15 @@ from notifier.ledger import merchants
 from notifier.ledger.database import Database
 from notifier.registry import form
 
-FEW = RegistryFigures([2.0], [1.0, 1.5, 2.0], [0.5], [4.0, 6.0], [36.0], [70.0])
-MANY = RegistryFigures([3.0], [1.5], [0.5], [5.0, 5.0], [37.0], [77.0])
+FEW = RegistryFigures([2.0], [1.0, 1.5, 2.0], [0.8], [0.5], [4.0, 6.0], [36.0], [70.0])
+MANY = RegistryFigures([3.0], [1.5], [0.8], [0.5], [5.0, 5.0], [37.0], [77.0])
 COMPARISON = RegistryComparison(10, 100_000, FEW, MANY, 0.02)
 
 
 def test_each_figure_stands_beside_itself_with_many_merchants_and_its_growth() -> None:
     lines = table.aligned(registry_figures.rows(COMPARISON)).splitlines()
     assert lines[0].split("  ")[-1] == "grown by"
-    assert [line.split()[-1] for line in lines[1:]] == ["+50%", "+0%", "+0%", "+0%", "+3%", "+10%"]
+    assert [line.split()[-1] for line in lines[1:]] == ["+50%", "+0%", "+0%", "+0%", "+0%", "+3%", "+10%"]
     assert "1.50 (1.00-2.00)" in lines[2]
     assert ("10 merchants" in lines[0], "100,000 merchants" in lines[0]) == (True, True)
 
