@@ -62,8 +62,14 @@ class Ledger:
                         if asyncio.iscoroutine(found):
                             found = await found
         except TimeoutError:
-            raise AssertionError(f"waited {timeout:g} s for {what}; there are {self.statuses()}") from None
+            raise AssertionError(f"waited {timeout:g} s for {what}; there are {self._told()}") from None
         return found
+
+    def _told(self) -> dict[str, int]:
+        try:
+            return self.statuses()
+        except sqlite3.OperationalError:
+            return {}
 
 
 async def ask_agent(operator: Operator, action: str, **data: Any) -> Any:

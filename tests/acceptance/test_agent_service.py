@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from notifier.ledger.database import Database
 from notifier.ledger.migrating import VERSION_TABLE
+from notifier.ledger.schema import attempts, notifications
 from notifier.processes.service import Cast, master_of
 from notifier.settings import load
 from notifier.simulator.script import Script
@@ -22,6 +25,7 @@ from notifier.supervision.operator import Operator
 from tests.acceptance.control import Producer, handled, operator_of, until_slot
 from tests.acceptance.ledger import Ledger, agent_says, ask_agent
 from tests.acceptance.service import RunningService, environment, notifier, running
+from tests.postgres import PrivatePostgres
 
 
 def received_by(merchant: Simulator) -> list[tuple[str, int]]:
@@ -113,6 +117,52 @@ async def test_deliveries_go_on_while_the_ledger_is_locked(broker: Any, namespac
                     assert down["statistics"]["database"] == "down"
         await ledger.until(lambda: all_agree(ledger, merchant, producer), "the ends of all", timeout=60)
         assert [event for event in service.events if event["event"] == "child.ended"] == []
+
+
+@pytest.mark.parametrize("seconds", [6, pytest.param(30, marks=pytest.mark.long)])
+async def test_deliveries_go_on_while_postgresql_is_dead(broker: Any, namespace: str, seconds: int) -> None:
+    async with PrivatePostgres() as server:
+        url = await server.new_database()
+        variables = environment(
+            broker.url, namespace, NOTIFIER_LADDER="0s,1s", NOTIFIER_LOG__LEVEL="warning", NOTIFIER_DATABASE_URL=url
+        )
+        async with (
+            Simulator({"/m1": Script.parse("500,ok")}) as merchant,
+            running(variables, "--no-api", whole=True) as service,
+            operator_of(variables) as operator,
+            Producer(variables) as producer,
+        ):
+            async with producer.load(["m0", "m1"], merchant.url, 100):
+                await merchant.wait_for(100)
+                await server.kill()
+                came = len(merchant.received)
+                await asyncio.sleep(seconds)  # how long it is away is what is tested
+                assert len(merchant.received) >= came + 75 * seconds * 0.5, "deliveries went on"
+                await until_statistics(operator, "database", "down")
+                await server.start()
+            await until_statistics(operator, "database", "up")
+            database = await Database.open(url)
+            ledger = Ledger(variables)  # for its patience
+            await ledger.until(lambda: agrees(database, merchant, producer), "the ends of all", timeout=60)
+            await database.close()
+            assert [event for event in service.events if event["event"] == "child.ended"] == []
+
+
+async def until_statistics(operator: Operator, name: str, value: object) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if (await until_slot(operator, "agent", state="ready"))["statistics"].get(name) == value:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def agrees(database: Database, merchant: Simulator, producer: Producer) -> bool:
+    """As `all_agree`, of any database."""
+    async with database.connect() as connection:
+        ends = (await connection.execute(select(notifications.c.id, notifications.c.status))).all()
+        made = (await connection.execute(select(attempts.c.notification, attempts.c.number))).all()
+    ended = {status for _, status in ends} == {"completed"} and {each for each, _ in ends} >= set(producer.accepted)
+    return ended and sorted(tuple(row) for row in made) == received_by(merchant)
 
 
 async def registered(operator: Operator, merchant: str, url: str) -> Mapping[str, Any]:
