@@ -15,12 +15,12 @@ from notifier.errors import Conflict, InvalidLadder, NotFound
 from notifier.ledger import holding
 from notifier.ledger.database import Database
 from notifier.ledger.holding import Stored
+from notifier.ledger.standing import is_finished
 
 REASON = "cancelled"
 #: Beyond the ladder's total, milliseconds, for which a tier process refuses it: pauses and outages may keep it longer
 #: in the broker than its ladder says.
 AFTERWARDS_MS = 30 * 24 * 3600 * 1000
-UNFINISHED = ("accepted", "attempted", "held")
 
 
 class Cancelling:
@@ -51,8 +51,8 @@ class Cancelling:
         stored = await holding.stored(self._database, notification)
         if stored is None:
             raise NotFound(f"the ledger knows no notification {notification!r:.140}")
-        if stored.status not in UNFINISHED:
-            raise Conflict(f"{notification} is finished: it is {stored.status}")
+        if is_finished(stored.stands):
+            raise Conflict(f"{notification} is finished: it is {stored.stands}")
         # It may be held without the ledger knowing yet, or be released in this very moment: so the next run is given up
         # as well, and is the one in which it ends; within the run in which it is held it would stay held.
         run = stored.run + 1

@@ -22,6 +22,7 @@ def released(stored: Stored, configured: Collection[Tier], now_ms: int) -> tuple
     Raises Conflict for what cannot be sent again.
     """
     was = _notification(stored)
+    _check_run(stored, stored.run + 1)
     step, attempt = was.step, was.attempt
     if was.run != stored.run and stored.step is not None:  # the headers are of an earlier run
         step, attempt = stored.step, stored.step + 1
@@ -37,6 +38,7 @@ def replayed(
     Raises Conflict for what cannot be sent again.
     """
     was = _notification(stored)
+    _check_run(stored, run)
     ladder = was.ladder or default
     tier = covering(configured, ladder[0].seconds)
     again = replace(was, ladder=ladder, step=0, attempt=1, run=run, due_at=now_ms + tier.milliseconds)
@@ -62,6 +64,11 @@ def _notification(stored: Stored) -> Notification:
         return wire.read(Message(stored.payload, whole, stored.content_type))
     except UnreadableMessage as error:
         raise Conflict(f"{stored.id} cannot be sent again: {error}") from None
+
+
+def _check_run(stored: Stored, run: int) -> None:
+    if run > wire.MOST_RUN:
+        raise Conflict(f"{stored.id} cannot be sent again: run {run} is beyond {wire.MOST_RUN}; enqueue it again")
 
 
 def _headers(text: str | None) -> Mapping[str, Any]:

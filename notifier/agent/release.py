@@ -101,7 +101,7 @@ class Release:
             if overdue:
                 await self._marker.store([self._exhausted(stored) for stored in overdue])
             for stored in overdue:
-                logs.event("exhausted", logging.WARNING, notification=stored.id, held=stored.reason)
+                logs.event("exhausted", logging.WARNING, notification=stored.id, held=stored.stands_why)
             count += len(overdue)
         return count
 
@@ -138,9 +138,9 @@ class Release:
         except (Conflict, BrokerError) as error:
             logs.event("unreleased", logging.ERROR, notification=stored.id, why=str(error))
             return None
-        logs.event("released", notification=stored.id, merchant=stored.merchant, tier=tier.name, held=stored.reason)
+        logs.event("released", notification=stored.id, merchant=stored.merchant, tier=tier.name, held=stored.stands_why)
         body = {"merchant": stored.merchant, "tier": tier.name, "step": notification.step, "due": now_ms}
-        return Fact(Kind.RELEASED, stored.id, notification.run, now_ms, {**body, "reason": stored.reason})
+        return Fact(Kind.RELEASED, stored.id, notification.run, now_ms, {**body, "reason": stored.stands_why})
 
     def _is_overdue(self, stored: Stored, since: int | None) -> bool:
         total_ms = self._ladder(stored).total * 1000
@@ -156,8 +156,8 @@ class Release:
 
     def _exhausted(self, stored: Stored) -> Fact:
         """In a run of its own: within the one it was held in, it would stay held."""
-        detail = f"held for longer than its ladder and 24 h; the reason was: {stored.reason}"
-        body = {"merchant": stored.merchant, "tier": stored.tier, "reason": stored.reason, "detail": detail}
+        detail = f"held for longer than its ladder and 24 h; the reason was: {stored.stands_why}"
+        body = {"merchant": stored.merchant, "tier": stored.tier, "reason": stored.stands_why, "detail": detail}
         return Fact(Kind.EXHAUSTED, stored.id, stored.run + 1, self._now_ms(), body)
 
     def _now_ms(self) -> int:

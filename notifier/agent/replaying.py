@@ -25,6 +25,7 @@ from notifier.ledger.database import Database
 from notifier.ledger.holding import Stored
 from notifier.ledger.notifications import Filter
 from notifier.ledger.replays import Replay
+from notifier.ledger.standing import WAITING
 
 #: Notifications looked at in one piece; a job that is cut off in the middle of one looks at it again.
 PIECE = 50
@@ -74,7 +75,7 @@ class Replaying:
     async def start(self, wanted: Mapping[str, Any], who: str) -> dict[str, Any]:
         """A job for everything that matches the filter now. Raises InvalidInput, DatabaseUnavailable."""
         now_ms = self._now_ms()
-        total = await notifications.count(self._database, _until(Filter.parse(wanted), now_ms))
+        total = await notifications.count(self._database, _until(Filter.parse(wanted).to_send(), now_ms))
         replay = await replays.create(self._database, wanted, who, total, now_ms)
         logs.event("replay.started", replay=replay.id, who=who, total=total)
         self.started.set()
@@ -104,7 +105,7 @@ class Replaying:
         return count
 
     async def _piece(self, replay: Replay) -> int:
-        wanted = _until(Filter.parse(replay.wanted), replay.created_at)
+        wanted = _until(Filter.parse(replay.wanted).to_send(), replay.created_at)
         page = await notifications.list_notifications(self._database, wanted, replay.cursor, PIECE)
         ids, done = [str(item["id"]) for item in page.items], 0
         while ids:
@@ -151,9 +152,9 @@ class Replaying:
 
 def _check_standing(stored: Stored, now_ms: int) -> None:
     """What is on its way already is not sent a second time beside it."""
-    if stored.status == "held":
-        raise Conflict(f"{stored.id} is held ({stored.reason}) and goes on by itself when that is over")
-    if stored.status not in ("accepted", "attempted"):
+    if stored.stands == "held":
+        raise Conflict(f"{stored.id} is held ({stored.stands_why}) and goes on by itself when that is over")
+    if stored.stands not in WAITING:
         return
     due = stored.due_at if stored.due_at is not None else stored.accepted_at
     if now_ms < due + LOST_MS:

@@ -23,6 +23,10 @@ from notifier.domain.tier import Tier
 
 VERSION = 1
 
+#: Bytes of a payload from which on an attempt that ends a notification leaves it to the fact of that end, which is told
+#: in the same message: RabbitMQ 4 takes 16 MiB, and a payload may have half of that, before base64.
+LARGE = 1024 * 1024
+
 
 class Kind(StrEnum):
     """The kinds of facts, fixed."""
@@ -78,7 +82,8 @@ def accepted(notification: Notification, tier: Tier, now_ms: int) -> Fact:
 def attempted(
     notification: Notification, tier: Tier, outcome: Outcome, decision: Decision, *, started_ms: int, now_ms: int
 ) -> Fact:
-    """One attempt, judged. The first of a run carries payload and headers.
+    """One attempt, judged. The first of a run carries payload and headers; not a payload of more than LARGE bytes where
+    `concluded` has a fact to go with it, which carries it.
 
     started_ms: when the callback started, Unix milliseconds.
     """
@@ -105,6 +110,8 @@ def attempted(
         body["next_tier"] = decision.tier.name
     if notification.attempt == 1 or notification.step == 0:
         body |= _whole(notification)
+        if len(notification.payload) > LARGE and not isinstance(decision, NextTier):
+            del body["payload"]
     return Fact(Kind.ATTEMPTED, notification.id, notification.run, now_ms, body)
 
 
@@ -130,12 +137,12 @@ def concluded(notification: Notification, tier: Tier, decision: Decision, now_ms
 
 
 def poisoned(message: wire.Message, tier: Tier, reason: str, now_ms: int) -> Fact:
-    """A message that could not be read went to the poison queue; its identity is told as far as it has one."""
+    """A message that could not be read went to the poison queue; identity and run are told as far as it has them."""
     stated = message.headers.get("notification") or message.correlation_id or message.message_id or ""
     return Fact(
         Kind.POISONED,
         str(stated)[:128],
-        0,
+        wire.run_of(message) or 0,
         now_ms,
         {
             "tier": tier.name,

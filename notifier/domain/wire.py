@@ -13,6 +13,9 @@ from notifier.errors import InvalidLadder, InvalidNotification, UnreadableMessag
 
 VERSION = 1
 
+#: The highest run of a message. What ends there is told in the next one, so the ledger takes a few more.
+MOST_RUN = 2**31 - 1
+
 #: What the broker adds on the way. A copied x-death makes brokers up to 3.13 see a cycle and drop the message, a
 #: copied x-delay means "no delay", CC and BCC copy the message into other tiers (FACTS §1). The two counts are quorum
 #: queues' own, of the delivery that just was.
@@ -70,6 +73,14 @@ def identity(message: Message) -> str | None:
             )
         return stated
     return fallback_id(message)
+
+
+def run_of(message: Message) -> int | None:
+    """The run that the headers state; None where they state none that can be."""
+    try:
+        return _integer(message.headers, "run", default=0)
+    except UnreadableMessage:
+        return None
 
 
 def fallback_id(message: Message) -> str | None:

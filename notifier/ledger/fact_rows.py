@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from notifier.domain import fact as facts
+from notifier.domain import wire
 from notifier.domain.fact import Kind
 from notifier.domain.tier import LONGEST, Tier
 from notifier.errors import InvalidTier, NotifierError
@@ -22,9 +23,13 @@ MOST_ANSWER = 2048
 #: 3000-01-01, Unix milliseconds. What lies beyond is no moment.
 _MOST_MOMENT = 32_503_680_000_000
 _MOST_INTEGER = 2**31 - 1
+#: Room for what ends a notification of the highest run on the wire, each time in a run of its own.
+_MOST_RUN = wire.MOST_RUN + 2**20
 _MOST_TEXT = 4096
 #: An acceptance further back than this before a fact is a clock that is wrong, not a notification that waited.
 _LONGEST_WAIT = (LONGEST + 14 * 86_400) * 1000
+#: What they tell of is no end and no hindrance.
+_WITHOUT_REASON = (Kind.ACCEPTED, Kind.REPLAYED, Kind.RELEASED, Kind.ATTEMPTED)
 _KINDS = {kind.value: kind for kind in Kind}
 
 Row = dict[str, Any]
@@ -60,7 +65,7 @@ def read(told: object) -> Read:
     if kind is None:
         raise BadFact(f"a fact of kind {told.get('kind')!r:.40} is not known: possible are {', '.join(_KINDS)}")
     fact_id, notification = _name(told, "id", 64), _subject(told, kind)
-    run, at = _whole_number(told, "run", 0), _moment_of(told, "at")
+    run, at = _whole_number(told, "run", 0, _MOST_RUN), _moment_of(told, "at")
     attempt = _attempt(told, notification, run, at) if kind is Kind.ATTEMPTED else None
     event = None if attempt else _event(told, fact_id, notification, run, kind, at)
     key = attempt["attempt"] if attempt else fact_id  # an attempt is counted once, whoever tells it
@@ -90,7 +95,7 @@ def _attempt(told: Mapping[str, Any], notification: str, run: int, at: int) -> R
         "late_ms": _real(told.get("late_ms")),
         "duration_ms": _real(told.get("duration_ms")),
         "address": _short(told.get("address")),
-        "sent_headers": _json(told.get("sent_headers")),
+        "sent_headers": _json(_mapping(told.get("sent_headers"))),
         "status": _small(told.get("status")),
         "error": _short(told.get("error"), 32),
         "detail": _short(told.get("detail")) or None,
@@ -121,7 +126,8 @@ def _summary(
     headers = told.get("headers")
     stated: Mapping[str, Any] = headers if isinstance(headers, Mapping) else {}
     status = standing.status_of(kind)
-    reason, detail = (None, None) if kind in standing.PHASE and kind is not Kind.HELD else _reason(told, kind)
+    reason, detail = (None, None) if kind in _WITHOUT_REASON else _reason(told, kind)
+    number = attempt["number"] if attempt else _coming(stated, kind)
     row: Row = {
         "id": notification,
         "merchant": _short(told.get("merchant") or stated.get("merchant"), 128) or "",
@@ -129,17 +135,27 @@ def _summary(
         "updated_at": at,
         "run": run,
         "attempts": 1 if attempt else 0,
-        "status_of": standing.status_place(run, kind, at, key),
+        "status_of": standing.status_place(run, number, kind, at, key),
         "status": status,
         "reason": reason,
         "detail": detail,
+        "stands_of": standing.newest_place(run, number, kind, at, key),
+        "stands": status,
+        "stands_why": reason,
         "finished_at": at if standing.is_finished(status) else None,
     }
-    number = attempt["number"] if attempt else _small(stated.get("attempt")) or 0
     place = standing.course_place(run, number, kind, at, key)
     return (
         row | _carried(told, headers, stated, place) | _course(told, stated, at, attempt, place) | _last(attempt, place)
     )
+
+
+def _coming(stated: Mapping[str, Any], kind: Kind) -> int:
+    """The number of the attempt that was to come, by the notification's headers; 0 where they do not say."""
+    number = _small(stated.get("attempt"))
+    if number is None and kind is Kind.POISONED:  # another's message need not count, and what cannot be read is the end
+        return 1 if "attempt" not in stated else _MOST_INTEGER
+    return number or 0
 
 
 def _carried(told: Mapping[str, Any], headers: object, stated: Mapping[str, Any], place: bytes) -> Row:
@@ -212,10 +228,10 @@ def _name(told: Mapping[str, Any], field: str, most: int) -> str:
     return clean(value)
 
 
-def _whole_number(told: Mapping[str, Any], field: str, least: int) -> int:
+def _whole_number(told: Mapping[str, Any], field: str, least: int, most: int = _MOST_INTEGER) -> int:
     value = told.get(field)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST_INTEGER:
-        raise BadFact(f"a fact's {field!r} is a whole number from {least} on, and this is {value!r:.40}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadFact(f"a fact's {field!r} is a whole number from {least} to {most}, and this is {value!r:.40}")
     return value
 
 
@@ -256,6 +272,10 @@ def clean(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _mapping(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
 
 
 def _json(value: object) -> str | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_, literal_column, or_
 
 from notifier.errors import InvalidInput
 from notifier.ledger.fact_rows import clean
@@ -22,8 +22,9 @@ _SECOND = 1000
 class Filter:
     """All that is stated must match; an empty filter matches everything.
 
-    status: any of these. since, until: accepted from then on, and before then, Unix milliseconds. tier: where it waits,
-    or was last. error: class of its last attempt. reason: why it is held or stopped.
+    status: any of these, where held counts for how the newest run stands. since, until: accepted from then on, and
+    before then, Unix milliseconds. tier: where it waits, or was last. error: class of its last attempt. reason: why it
+    is held or stopped.
     """
 
     status: frozenset[str] = frozenset()
@@ -51,6 +52,18 @@ class Filter:
         moments: dict[str, Any] = {name: _moment(name, given[name]) for name in ("since", "until") if name in given}
         return cls(status=_statuses(given.get("status", ())), **texts, **moments)
 
+    def to_send(self) -> Filter:
+        """As it counts for sending again: what was delivered is not meant unless `status` says so.
+
+        Raises InvalidInput for an empty filter, which would send the whole ledger again.
+        """
+        if self == Filter():
+            raise InvalidInput(
+                "an empty filter would send everything again; state at least one of "
+                + ", ".join(field.name for field in fields(Filter))
+            )
+        return self if self.status else replace(self, status=frozenset(STATUSES) - {"completed"})
+
     def conditions(self) -> list[ColumnElement[bool]]:
         """As SQL, to be joined by AND."""
         columns = notifications.c
@@ -59,16 +72,25 @@ class Filter:
             columns.reference: self.reference,
             columns.tier: self.tier,
             columns.last_error: self.error,
-            columns.reason: self.reason,
         }
         found: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
         if self.status:
-            found.append(columns.status.in_(sorted(self.status)))
+            found.append(_standing_so(self.status))
+        if self.reason is not None:
+            held = and_(columns.stands == "held", columns.stands_why == self.reason)
+            found.append(or_(columns.reason == self.reason, held))
         if self.since is not None:
             found.append(columns.accepted_at >= self.since)
         if self.until is not None:
             found.append(columns.accepted_at < self.until)
         return found
+
+
+def _standing_so(status: frozenset[str]) -> ColumnElement[bool]:
+    """Held is also what was delivered once, was sent again and is held now."""
+    columns, others = notifications.c, sorted(status - {"held"})
+    parts = [columns.stands == literal_column("'held'")] if "held" in status else []
+    return or_(*parts, *([columns.status.in_(others)] if others else []))
 
 
 def _statuses(stated: object) -> frozenset[str]:

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, TextClause, and_, func, or_, select, text, update
 
 from notifier.domain.decision import HoldReason
 from notifier.ledger.database import Database
-from notifier.ledger.schema import events, merchants, notifications
+from notifier.ledger.schema import HELD, events, merchants, notifications
 
 #: The reasons that the registry ends.
 REASONS = (HoldReason.DISABLED, HoldReason.BLOCKED, HoldReason.UNKNOWN_MERCHANT)
 #: Milliseconds after a release in which what is held again at once is left alone: doubled with every run, to a bound.
 FIRST_REST, LONGEST_REST = 4_000, 600_000
+#: As the indexes of what is held say it: a planner sees no more than that.
+_HELD = text(HELD)
 
 _WHOLE = (
     notifications.c.id,
@@ -28,7 +30,8 @@ _WHOLE = (
     notifications.c.payload,
     notifications.c.accepted_at,
     notifications.c.status,
-    notifications.c.reason,
+    notifications.c.stands,
+    notifications.c.stands_why,
     notifications.c.run,
     notifications.c.attempts,
     notifications.c.step,
@@ -39,7 +42,11 @@ _WHOLE = (
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A notification as the ledger has it, payload and all. Moments are Unix milliseconds."""
+    """A notification as the ledger has it, payload and all. Moments are Unix milliseconds.
+
+    stands, stands_why: how its newest run stands, and what it is held for. It is what may happen next that follows
+    them; `status` says completed of what was delivered in any run.
+    """
 
     id: str
     merchant: str
@@ -51,7 +58,8 @@ class Stored:
     payload: bytes | None
     accepted_at: int
     status: str
-    reason: str | None
+    stands: str
+    stands_why: str | None
     run: int
     attempts: int
     step: int | None
@@ -150,7 +158,7 @@ async def long_held(database: Database, before_ms: int, after: tuple[int, str], 
     query = (
         select(*columns)
         .where(
-            notifications.c.status == "held",
+            _HELD,
             notifications.c.accepted_at < before_ms,
             or_(
                 notifications.c.accepted_at > at,
@@ -166,15 +174,15 @@ async def long_held(database: Database, before_ms: int, after: tuple[int, str], 
 
 async def count(database: Database) -> int:
     """How many are held now. Raises DatabaseUnavailable."""
-    query = select(func.count()).select_from(notifications).where(notifications.c.status == "held")
+    query = select(func.count()).select_from(notifications).where(_HELD)
     async with database.connect() as connection:
         return int((await connection.execute(query)).scalar_one())
 
 
-def _may_be_released(now_ms: int) -> tuple[ColumnElement[bool], ...]:
+def _may_be_released(now_ms: int) -> tuple[ColumnElement[bool] | TextClause, ...]:
     return (
-        notifications.c.status == "held",
-        notifications.c.reason.in_([str(reason) for reason in REASONS]),
+        _HELD,
+        notifications.c.stands_why.in_([str(reason) for reason in REASONS]),
         or_(notifications.c.release_after.is_(None), notifications.c.release_after <= now_ms),
     )
 

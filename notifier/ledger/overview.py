@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import case, func, select, text
+from sqlalchemy import case, func, literal_column, or_, select, text
 
 from notifier.ledger import shown
 from notifier.ledger.database import Database
@@ -20,17 +20,20 @@ async def undelivered(database: Database, wanted: Filter) -> list[dict[str, Any]
     """What merchants did not get, grouped by what stands in the way; the largest groups first.
 
     Of each: merchant, status, reason (of what is held or stopped), last_error (of what is exhausted), count, oldest and
-    newest (when they were accepted). wanted: of all undelivered, only these.
+    newest (when they were accepted). What was delivered once, was sent again and is held now is among what is held.
+    wanted: of all undelivered, only these.
     """
     columns = notifications.c
-    reason = case((columns.status.in_(("held", "stopped")), columns.reason)).label("reason")
+    held = columns.stands == literal_column("'held'")
+    status = case((held, "held"), else_=columns.status).label("status")
+    reason = case((held, columns.stands_why), (columns.status == "stopped", columns.reason)).label("reason")
     error = case((columns.status == "exhausted", columns.last_error)).label("last_error")
-    group = columns.merchant, columns.status, reason, error
+    group = columns.merchant, status, reason, error
     query = (
         select(*group, func.count().label("count"), _oldest("oldest"), _newest("newest"))
-        .where(*wanted.conditions(), columns.status.in_(UNDELIVERED))
+        .where(*wanted.conditions(), or_(columns.status.in_(UNDELIVERED), held))
         .group_by(*group)
-        .order_by(func.count().desc(), columns.merchant, columns.status, reason, error)
+        .order_by(func.count().desc(), columns.merchant, status, reason, error)
     )
     async with database.connect() as connection:
         rows = (await connection.execute(query)).mappings().all()

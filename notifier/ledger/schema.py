@@ -21,8 +21,9 @@ def _place(name: str) -> Column[bytes]:
     return Column(name, LargeBinary, nullable=False, server_default=text("''"))
 
 
-#: What waits for an attempt in the broker.
-WAITS = "status IN ('accepted', 'attempted')"
+#: What waits for an attempt in the broker, and what is held.
+WAITS = "stands IN ('accepted', 'attempted')"
+HELD = "stands = 'held'"
 
 #: One row per notification: what its facts come to. Every column is merged so that their order does not matter.
 notifications = Table(
@@ -38,11 +39,14 @@ notifications = Table(
     Column("payload", LargeBinary),
     Column("accepted_at", BigInteger, nullable=False),  # the earliest moment known of it
     Column("updated_at", BigInteger, nullable=False),  # of its newest fact
-    _place("status_of"),  # see standing.py: the place of the fact that says status … detail, finished_at
+    _place("status_of"),  # see standing.py: the place of the fact that says status … detail
     Column("status", String(16), nullable=False),
     Column("reason", String(64)),
     Column("detail", Text),
-    Column("run", Integer, nullable=False),  # the highest
+    _place("stands_of"),  # of that which says how its newest run stands: stands, stands_why, finished_at
+    Column("stands", String(16), nullable=False),  # a status; another than `status` where a delivered one was replayed
+    Column("stands_why", String(64)),  # held: the reason
+    Column("run", BigInteger, nullable=False),  # the highest
     Column("attempts", Integer, nullable=False, server_default="0"),
     _place("whole_of"),  # the place of the fact that says reference … payload
     _place("step_of"),  # … step, tier, due_at
@@ -52,7 +56,7 @@ notifications = Table(
     _place("last_of"),  # … last_error, last_status
     Column("last_error", String(32)),
     Column("last_status", Integer),
-    Column("finished_at", BigInteger),  # completed, exhausted, stopped, poisoned; None otherwise
+    Column("finished_at", BigInteger),  # the newest run: completed, exhausted, stopped, poisoned; None otherwise
     Column("release_after", BigInteger),  # held: not to be released before
     Index("ix_notifications_accepted_at_id", "accepted_at", "id"),
     Index("ix_notifications_merchant_accepted_at_id", "merchant", "accepted_at", "id"),
@@ -62,6 +66,19 @@ notifications = Table(
     Index("ix_notifications_finished_at", "finished_at"),
     # for what is late now: nothing but what waits, however much has been finished
     Index("ix_notifications_tier_due_at", "tier", "due_at", sqlite_where=text(WAITS), postgresql_where=text(WAITS)),
+    # for what may be released, and for deadlines
+    Index(
+        "ix_notifications_held_merchant_accepted_at",
+        *("merchant", "accepted_at"),
+        sqlite_where=text(HELD),
+        postgresql_where=text(HELD),
+    ),
+    Index(
+        "ix_notifications_held_accepted_at_id",
+        *("accepted_at", "id"),
+        sqlite_where=text(HELD),
+        postgresql_where=text(HELD),
+    ),
 )
 
 #: One row per attempt.
@@ -72,7 +89,7 @@ attempts = Table(
     Column("attempt", String(64), nullable=False),
     Column("notification", String(128), nullable=False),
     Column("merchant", String(128), nullable=False),
-    Column("run", Integer, nullable=False),
+    Column("run", BigInteger, nullable=False),
     Column("number", Integer, nullable=False),
     Column("step", Integer, nullable=False),
     Column("tier", String(32), nullable=False),
@@ -100,7 +117,7 @@ events = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("notification", String(128), nullable=False),
-    Column("run", Integer, nullable=False),
+    Column("run", BigInteger, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("tier", String(32)),
@@ -132,7 +149,7 @@ cancellations = Table(
     metadata,
     Column("notification", String(128), primary_key=True),
     Column("version", BigInteger, nullable=False),
-    Column("run", Integer, nullable=False),
+    Column("run", BigInteger, nullable=False),
     Column("why", Text),
     Column("until", BigInteger, nullable=False),  # nothing of it can be on its way after that
     Index("ix_cancellations_version", "version", unique=True),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from notifier import logs
+from notifier.ledger.fact_rows import clean
 from notifier.ledger.standing import WAITING
 
 Columns = Mapping[Any, Any]
@@ -22,13 +23,14 @@ def notification(row: Columns) -> dict[str, Any]:
         "url": row["url"],
         "ladder": row["ladder"].split(",") if row["ladder"] else None,
         "status": row["status"],
-        "reason": row["reason"],
+        # delivered once, sent again, and held now: that is why
+        "reason": row["stands_why"] if row["stands"] == "held" else row["reason"],
         "detail": row["detail"],
         "run": row["run"],
         "attempts": row["attempts"],
         "step": row["step"],
         "tier": row["tier"],
-        "due_at": moment(row["due_at"]) if row["status"] in WAITING else None,
+        "due_at": moment(row["due_at"]) if row["stands"] in WAITING else None,
         "accepted_at": moment(row["accepted_at"]),
         "updated_at": moment(row["updated_at"]),
         "finished_at": moment(row["finished_at"]),
@@ -52,7 +54,7 @@ def attempt(row: Columns) -> dict[str, Any]:
         "late_ms": row["late_ms"],
         "duration_ms": row["duration_ms"],
         "address": row["address"],
-        "sent_headers": None if row["sent_headers"] is None else json.loads(row["sent_headers"]),
+        "sent_headers": None if row["sent_headers"] is None else _headers(row["sent_headers"]),
         "status": row["status"],
         "error": row["error"],
         "detail": row["detail"],
@@ -61,6 +63,11 @@ def attempt(row: Columns) -> dict[str, Any]:
         "decision": row["decision"],
         "next_tier": row["next_tier"],
     }
+
+
+def _headers(kept: str) -> dict[str, str]:
+    """Names and values as text that every form of output takes: JSON can hold what UTF-8 cannot."""
+    return {clean(str(name)): clean(str(value)) for name, value in json.loads(kept).items()}
 
 
 def passing_attempt(row: Columns) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from notifier.domain import wire
 from notifier.domain.decision import HoldReason, Stopped
 from notifier.domain.fact import Kind
 from notifier.domain.outcome import ErrorClass
@@ -89,7 +90,15 @@ STORIES: dict[str, tuple[list[Told], str, str | None]] = {
     "exhausted": ([told.attempted(N), told.exhausted(N)], "exhausted", "HTTP 500"),
     "stopped over exhausted": ([told.exhausted(N), told.stopped(N)], "stopped", "410 Gone"),
     "held over stopped": ([told.stopped(N), told.held(N)], "held", "disabled"),
-    "poisoned over held": ([told.held(N), told.poisoned(N)], "poisoned", "kills its process"),
+    "poisoned": ([told.poisoned(N)], "poisoned", "kills its process"),
+    "poisoned after an attempt": (
+        [told.attempted(N), told.poisoned(replace(N, attempt=2, step=1), NOW + 4000)],
+        "poisoned",
+        "kills its process",
+    ),
+    "requeued and attempted": ([told.poisoned(N), told.attempted(N, at=NOW + 60_000)], "attempted", None),
+    "requeued and exhausted": ([told.poisoned(N), told.exhausted(N)], "exhausted", "HTTP 500"),
+    "requeued and held": ([told.poisoned(N), told.held(N)], "held", "disabled"),
     "cancelled": ([told.concluded(N, Stopped("cancelled by ann: a test", False))], "stopped", "cancelled"),
     "replayed": ([told.exhausted(N), told.opened(N, Kind.REPLAYED, 1)], "accepted", None),
     "released": ([told.held(N), told.opened(N, Kind.RELEASED, 1)], "accepted", None),
@@ -114,6 +123,45 @@ async def test_the_status_follows_the_rule_in_either_order(
     found = await row(database)
     assert (found["status"], found["reason"]) == (status, reason)
     assert (found["finished_at"] is None) is (status in ("accepted", "attempted", "held"))
+
+
+#: What happened, and what its newest run comes to: how it stands, why it is held, and whether it is finished.
+NEWEST: dict[str, tuple[list[Told], tuple[str, str, str | None, bool]]] = {
+    "delivered": ([told.completed(N)], ("completed", "completed", None, True)),
+    "delivered and sent again": (
+        [told.completed(N), told.opened(N, Kind.REPLAYED, 1)],
+        ("completed", "accepted", None, False),
+    ),
+    "delivered, sent again, held": (
+        [told.completed(N), told.opened(N, Kind.REPLAYED, 1), told.held(replace(N, run=1))],
+        ("completed", "held", "disabled", False),
+    ),
+    "delivered, sent again, exhausted": (
+        [told.completed(N), told.opened(N, Kind.REPLAYED, 1), told.exhausted(replace(N, run=1))],
+        ("completed", "exhausted", "HTTP 500", True),
+    ),
+    "delivered twice": ([told.completed(N), told.completed(replace(N, run=1))], ("completed", "completed", None, True)),
+    "held and released": ([told.held(N), told.opened(N, Kind.RELEASED, 1)], ("accepted", "accepted", None, False)),
+}
+
+
+@pytest.mark.parametrize("story", NEWEST)
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_what_happens_next_follows_the_newest_run(
+    database: Database, writer: FactWriter, story: str, backwards: bool
+) -> None:
+    facts, expected = NEWEST[story]
+    for fact in reversed(facts) if backwards else facts:
+        await writer.write([fact])
+    found = await row(database)
+    stands = found["status"], found["stands"], found["stands_why"] or None, found["finished_at"] is not None
+    assert stands == expected
+
+
+async def test_the_highest_run_of_the_wire_has_an_end_in_the_ledger(database: Database, writer: FactWriter) -> None:
+    last = replace(N, run=wire.MOST_RUN)
+    await writer.write([told.held(last), told.exhausted(replace(last, run=last.run + 1))])
+    assert ((await row(database))["status"], (await row(database))["run"]) == ("exhausted", wire.MOST_RUN + 1)
 
 
 async def test_a_fact_that_comes_again_changes_nothing_and_is_counted_as_known(
@@ -195,7 +243,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "an unknown kind": (GOOD | {"kind": "lost"}, "a fact of kind 'lost' is not known"),
     "no notification": (GOOD | {"notification": ""}, "'notification' is a text of 1 to 128"),
     "a run that is none": (GOOD | {"run": -1}, "'run' is a whole number"),
-    "a run beyond 32 bits": (GOOD | {"run": 2**31}, "'run' is a whole number"),
+    "a run beyond 32 bits": (GOOD | {"run": 2**32}, "'run' is a whole number"),
     "no moment": (GOOD | {"at": "today"}, "'at' is a moment"),
     "no attempt id": (GOOD | {"attempt": None}, "'attempt' is a text"),
     "a payload that is no base64": (GOOD | {"payload": "§"}, "'payload' is base64"),

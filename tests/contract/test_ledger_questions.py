@@ -14,7 +14,7 @@ from notifier.domain.fact import Kind
 from notifier.domain.outcome import ErrorClass
 from notifier.domain.tier import Tier
 from notifier.errors import InvalidInput
-from notifier.ledger import notifications
+from notifier.ledger import flow, notifications
 from notifier.ledger.database import Database
 from notifier.ledger.notifications import Filter
 from notifier.ledger.standing import STATUSES
@@ -217,6 +217,23 @@ async def test_what_is_undelivered_is_grouped_by_what_stands_in_the_way(database
     ]
     assert await notifications.undelivered(database, Filter.parse({"merchant": "m2"})) == [groups[1]]
     assert await notifications.undelivered(database, Filter.parse({"status": "completed"})) == []
+
+
+async def test_what_was_delivered_and_is_held_when_it_is_sent_again_is_undelivered(database: Database) -> None:
+    once, again = notification("a"), notification("a", run=1, due_at=NOW + 9000)
+    await write(database, told.completed(once), told.opened(again, Kind.REPLAYED, 1, NOW + 8000))
+    (item,) = (await notifications.list_notifications(database, Filter(), None, 10)).items
+    assert (item["status"], item["finished_at"]) == ("completed", None)
+    assert item["due_at"] == "2026-11-21T10:00:09.000Z"
+    assert await notifications.tiers(database) == {"1s": NOW + 9000}, "it may be late like any other"
+    assert await flow.replayed(database, NOW, NOW + 10_000) == {"accepted": 1}
+    await write(database, told.held(again, HoldReason.BLOCKED, NOW + 9100))
+    (group,) = await notifications.undelivered(database, Filter())
+    assert (group["status"], group["reason"], group["count"]) == ("held", "blocked", 1)
+    for stated in ({"status": "held"}, {"status": "held,exhausted"}, {"reason": "blocked"}):
+        (item,) = (await notifications.list_notifications(database, Filter.parse(stated), None, 10)).items
+        assert (item["id"], item["status"], item["reason"], item["due_at"]) == ("a", "completed", "blocked", None)
+    assert await flow.replayed(database, NOW, NOW + 10_000) == {"held": 1}
 
 
 async def test_totals_name_every_status(several: Database) -> None:

@@ -91,13 +91,16 @@ async def test_each_kind_goes_after_its_own_time_and_nothing_of_what_is_unfinish
 
 
 async def test_what_is_replayed_in_time_is_kept_as_long_as_it_is_unfinished(both: Database) -> None:
-    await write(both, told.opened(notification("done"), Kind.REPLAYED, 1, NOW + DAY))
-    await pieces(Pruner(both, KEPT), NOW + 9999 * DAY)
-    # completed in any run wins, so only a notification that was not delivered is open again
-    assert await rows(both, kept.c.id) == ["open"]
+    again = notification("done", run=1)
+    await write(both, told.opened(again, Kind.REPLAYED, 1, NOW + DAY))
     lost = notification("lost")
     await write(both, told.exhausted(lost), told.opened(lost, Kind.REPLAYED, 1, NOW + DAY))
     await pieces(Pruner(both, KEPT), NOW + 9999 * DAY)
+    assert (await stands(both))[:2] == (["done", "lost", "open"], ["done", "lost", "open"]), "delivered ones, too"
+    await write(both, told.exhausted(again, NOW + 2 * DAY))
+    await pieces(Pruner(both, KEPT), NOW + 31 * DAY)
+    assert "done" in await rows(both, kept.c.id), "its time begins with its last end"
+    await pieces(Pruner(both, KEPT), NOW + 33 * DAY)
     assert await rows(both, kept.c.id) == ["lost", "open"]
 
 

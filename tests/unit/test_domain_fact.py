@@ -243,6 +243,27 @@ def test_what_could_not_be_read_keeps_as_much_of_its_identity_as_it_has(
     assert base64.b64decode(body["payload"]) == b"\xff"
 
 
+@pytest.mark.parametrize(
+    ("header", "run"), [(None, 0), (3, 3), (2**31 - 1, 2**31 - 1), (2**31, 0), (-1, 0), ("3", 0), (True, 0)]
+)
+def test_what_could_not_be_read_counts_for_the_run_that_it_says(header: object, run: int) -> None:
+    headers = {"notification": "n1", "merchant": "m1"} | ({} if header is None else {"run": header})
+    assert fact.poisoned(wire.Message(b"", headers), TIER, "why", NOW).run == run
+
+
+def test_a_large_payload_is_told_once_in_the_facts_of_one_message() -> None:
+    large = replace(NOTIFICATION, payload=b"x" * 8_388_608, attempt=1, step=0)
+    for decision in (Complete(), Exhausted("HTTP 500"), Stopped("410 Gone", True), NEXT):
+        attempted = fact.attempted(large, TIER, FAILED, decision, started_ms=NOW, now_ms=NOW)
+        concluded = fact.concluded(large, TIER, decision, NOW)
+        facts = [attempted] if concluded is None else [attempted, concluded]
+        assert sum("payload" in one.body for one in facts) == 1
+        assert all("headers" in one.body for one in facts)
+        assert len(fact.encode(facts)) < 16 * 1024 * 1024, "what RabbitMQ 4 takes"
+    usual = replace(large, payload=b"x" * fact.LARGE)
+    assert "payload" in fact.attempted(usual, TIER, FAILED, Complete(), started_ms=NOW, now_ms=NOW).body
+
+
 def test_what_could_not_be_read_keeps_its_headers_but_not_the_brokers_own() -> None:
     message = wire.Message(b"", {"url": "x", "x-death": [{"count": 1}], "x-delay": -5}, "text/plain")
     body = tell(fact.poisoned(message, TIER, "why", NOW))

@@ -16,7 +16,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.String(length=64), nullable=False),
         sa.Column("notification", sa.String(length=128), nullable=False),
         sa.Column("merchant", sa.String(length=128), nullable=False),
-        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("run", sa.BigInteger(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("tier", sa.String(length=32), nullable=False),
@@ -44,7 +44,7 @@ def upgrade() -> None:
         "cancellations",
         sa.Column("notification", sa.String(length=128), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("run", sa.BigInteger(), nullable=False),
         sa.Column("why", sa.Text(), nullable=True),
         sa.Column("until", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("notification", name=op.f("pk_cancellations")),
@@ -72,7 +72,7 @@ def upgrade() -> None:
         "events",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("notification", sa.String(length=128), nullable=False),
-        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("run", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("tier", sa.String(length=32), nullable=True),
@@ -123,7 +123,10 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.String(length=64), nullable=True),
         sa.Column("detail", sa.Text(), nullable=True),
-        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("stands_of", sa.LargeBinary(), server_default=sa.text("''"), nullable=False),
+        sa.Column("stands", sa.String(length=16), nullable=False),
+        sa.Column("stands_why", sa.String(length=64), nullable=True),
+        sa.Column("run", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("whole_of", sa.LargeBinary(), server_default=sa.text("''"), nullable=False),
         sa.Column("step_of", sa.LargeBinary(), server_default=sa.text("''"), nullable=False),
@@ -148,9 +151,18 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_notifications_status_merchant_accepted_at", ["status", "merchant", "accepted_at"], unique=False
         )
-        waits = sa.text("status IN ('accepted', 'attempted')")
+        waits, held = sa.text("stands IN ('accepted', 'attempted')"), sa.text("stands = 'held'")
         batch_op.create_index(
             "ix_notifications_tier_due_at", ["tier", "due_at"], sqlite_where=waits, postgresql_where=waits
+        )
+        batch_op.create_index(
+            "ix_notifications_held_merchant_accepted_at",
+            ["merchant", "accepted_at"],
+            sqlite_where=held,
+            postgresql_where=held,
+        )
+        batch_op.create_index(
+            "ix_notifications_held_accepted_at_id", ["accepted_at", "id"], sqlite_where=held, postgresql_where=held
         )
 
     op.create_table(
