@@ -75,7 +75,7 @@ async def rates(database: Database, merchants: Sequence[str], since_ms: int) -> 
 
 
 async def failing(database: Database, least: int, merchant: str | None = None) -> list[dict[str, Any]]:
-    """What failed at least so many times and is still on its ladder, by merchant and last error. merchant: only its own.
+    """What failed at least so often and is still on its ladder, by merchant and last error. merchant: only its own.
 
     Told as `overview.undelivered` tells its groups, with `status` attempted. Raises DatabaseUnavailable.
     """
