@@ -11,6 +11,7 @@ goes to the poison queue with its reason; the others are stored.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -41,6 +42,8 @@ BATCH, BATCH_BYTES = 500, 8 * 1024 * 1024
 CALM = 200
 #: Bad facts that are looked at, and sent to poison, in one go.
 AT_ONCE = 200
+#: Seconds to store what is in hand, once nothing more is taken.
+LAST = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
 StoppedFact = Mapping[str, Any]
@@ -88,6 +91,7 @@ class Intake:
         self._small = 0
         self._pause = _FIRST_PAUSE
         self._news = asyncio.Event()
+        self._closing = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._switching: set[asyncio.Task[None]] = set()
 
@@ -97,7 +101,14 @@ class Intake:
         await self._consumer.start(waiting=waiting)
 
     async def close(self) -> None:
-        """Stop; what is not acknowledged comes again, to whoever takes it then. Twice is fine."""
+        """Store what is in hand, if that is soon done, and stop. What is not acknowledged comes again, to whoever takes
+        it then. Twice is fine.
+        """
+        self._closing.set()
+        if self._work is not None and not self._work.done():
+            await self._consumer.stop_taking()
+            self._news.set()
+            await asyncio.wait([self._work], timeout=LAST)
         tasks = [*self._switching, *([self._work] if self._work is not None else [])]
         for task in tasks:
             task.cancel()
@@ -128,6 +139,8 @@ class Intake:
             await self._news.wait()
             batch = self._next_batch()
             if not batch:
+                if self._closing.is_set():
+                    return
                 self._news.clear()
                 continue
             try:
@@ -137,7 +150,7 @@ class Intake:
             except Exception as error:  # a fault of ours: the facts come again, and this agent goes on
                 logs.event("failed", logging.ERROR, exc_info=error, what="facts could not be taken into the ledger")
                 self._again(self._consumer.prefetch)
-                await asyncio.sleep(_LONGEST_PAUSE)
+                await self._rest(_LONGEST_PAUSE)
 
     def _next_batch(self) -> list[Delivery]:
         """What gathered, as far as it fits. What went stale comes again and is not worked twice."""
@@ -169,12 +182,13 @@ class Intake:
             told = await self._read(delivery.message)
             facts += told
             parting.append((delivery, [fact for fact in told if _switches_off(fact)]))
-        await self._store(facts)
+        stored = await self._store(facts)
         for delivery, stopped in parting:
             if stopped:
                 self._switch_apart(delivery, stopped)
             else:
                 await delivery.ack()
+        self.facts += stored
 
     async def _read(self, message: Message) -> list[Any]:
         """The facts of a message; none of one that went to poison as a whole."""
@@ -189,8 +203,11 @@ class Intake:
         await self._bury(message, why)
         return []
 
-    async def _store(self, facts: Sequence[Any]) -> None:
-        """Store all that can be; what cannot goes to poison. Raises DatabaseUnavailable; then nothing is lost."""
+    async def _store(self, facts: Sequence[Any]) -> int:
+        """Store all that can be; what cannot goes to poison. Returns how many were stored.
+
+        Raises DatabaseUnavailable; then nothing is lost.
+        """
         bad = await self._halved(facts)
         if len(bad) == len(facts) > 1 and not any(isinstance(error, BadFact) for _, error in bad):
             raise DatabaseUnavailable(f"the ledger takes no fact at all: {_said(bad[0][1])}")
@@ -199,9 +216,9 @@ class Intake:
         for first in range(0, len(bad), AT_ONCE):
             piece = bad[first : first + AT_ONCE]
             await asyncio.gather(*(self._bury(_message_of(fact), _said(error)) for fact, error in piece))
-        self.facts += len(facts) - len(bad)
         if facts:
             self._stored()
+        return len(facts) - len(bad)
 
     async def _halved(self, facts: Sequence[Any]) -> list[tuple[Any, Exception]]:
         """Store the facts; returns those that cannot be, each with its error."""
@@ -248,6 +265,11 @@ class Intake:
             await delivery.ack()
             return
 
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
     async def _wait_for_the_database(self, error: DatabaseUnavailable, batch: Sequence[Delivery]) -> None:
         """Take nothing until a transaction succeeds again: that of the batch that failed, whose facts are kept for it.
 
@@ -260,7 +282,9 @@ class Intake:
         self._again(self._consumer.prefetch)
         began = time.monotonic()
         while True:
-            await asyncio.sleep(random.uniform(self._pause / 2, self._pause))
+            await self._rest(random.uniform(self._pause / 2, self._pause))
+            if self._closing.is_set():
+                return
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             try:
                 await self._writer.write(facts)
