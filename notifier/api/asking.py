@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ PATIENCE = 30.0
 
 async def ask_agent(parts: Parts, action: str, data: Mapping[str, Any], timeout: float = PATIENCE) -> Any:
     """What the agent answers. Raises Problem: what it refuses in its own words, or that it is not there."""
+    _check_numbers(data)
     try:
         answer = await parts.line.ask_one(AGENT, action, dict(data), timeout)
     except ChildFailed as error:
@@ -26,6 +28,14 @@ async def ask_agent(parts: Parts, action: str, data: Mapping[str, Any], timeout:
         case {"problem": {"kind": str(kind), "detail": str(detail)}}:
             raise Problem(kind if kind in KINDS else "unavailable", detail)
     raise Problem("internal", f"the agent answered {action} with something else than an answer")
+
+
+def _check_numbers(data: Mapping[str, Any]) -> None:
+    """1e400 is JSON, and becomes a number here that is not."""
+    try:
+        json.dumps(data, allow_nan=False)
+    except ValueError:
+        raise Problem("invalid", "a number in it is larger than any that is possible") from None
 
 
 def _why(error: ChildFailed) -> str:

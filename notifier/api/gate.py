@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -68,6 +69,8 @@ class Gate:
                 await problem.response()(scope, receive, answer)
         except NotifierError as error:
             await problems.of(error).response()(scope, receive, answer)
+        except ClientDisconnect:  # in the middle of its request: there is nobody to answer
+            return
         except Exception as error:
             logs.event("request.failed", logging.ERROR, exc_info=error, method=scope["method"], path=scope["path"])
             if not answer.began:

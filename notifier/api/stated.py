@@ -13,7 +13,7 @@ from notifier.api import payload, problems
 from notifier.api.parts import Parts
 from notifier.api.problems import Problem
 from notifier.delivery.acceptance import compose
-from notifier.domain.notification import Notification
+from notifier.domain.notification import Notification, check_merchant
 from notifier.errors import NotifierError, RegistryUnreadable
 
 #: Notifications in one request.
@@ -95,7 +95,9 @@ def notification(parts: Parts, given: Any, traceparent: str | None) -> Notificat
             merchant=stated.merchant,
             payload=body,
             url=stated.url,
-            ladder=stated.ladder if stated.ladder is not None else _registered_ladder(parts, stated.merchant),
+            ladder=stated.ladder
+            if stated.ladder is not None
+            else _registered_ladder(parts, check_merchant(stated.merchant)),
             notification_id=stated.id,
             reference=stated.reference,
             content_type=default_type if stated.content_type is None else stated.content_type,
