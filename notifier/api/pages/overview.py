@@ -71,7 +71,7 @@ def troubles_of(live: Mapping[str, Any]) -> list[dict[str, Any]]:
                 _trouble(
                     "bad",
                     f"Tier {tier['tier']} is switched off: its process was drained.",
-                    f"{words.many(round(tier['due'] or 0), 'notification')} due: late afterwards, but not lost.",
+                    _waits(tier),
                     Way(f"Start {tier['tier']}", f"/tiers/{tier['tier']}/resume"),
                 )
             )
@@ -150,13 +150,16 @@ def _paused(tier: Mapping[str, Any]) -> dict[str, Any]:
     given = str(pause.get("why") or "").removesuffix(f"({who})").strip()  # who asked the API stands there as well
     why = f": {given}" if given and given != who else ""
     by = f" by {who}" if who else ""
-    waiting = round(tier["due"] or 0)
     return _trouble(
         "pause",
         f"Tier {tier['tier']} is paused{since}{by}{until}{why}.",
-        f"{words.many(waiting, 'notification')} {'is' if waiting == 1 else 'are'} due and wait for it; none is lost.",
+        _waits(tier),
         Way(f"Resume {tier['tier']}", f"/tiers/{tier['tier']}/resume"),
     )
+
+
+def _waits(tier: Mapping[str, Any]) -> str:
+    return f"What is due for it ({words.number(tier['due'])} now) waits in RabbitMQ; it will be late, but is not lost."
 
 
 def _trouble(tone: str, sentence: str, explanation: str = "", way: Way | None = None) -> dict[str, Any]:
