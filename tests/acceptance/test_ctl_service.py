@@ -34,7 +34,9 @@ async def prefetched(variables: Mapping[str, str], wanted: list[int]) -> None:
 async def test_an_operator_sees_and_steers_a_running_service(broker: Any, namespace: str) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s")
     async with Simulator({"/slow": Script.parse("slow:20")}) as merchant, running(variables, whole=True) as service:
-        assert re.match(r"4 of 4 processes ready; up \S+, master pid \d+, version \d+\n", await ctl(variables, "status"))
+        assert re.match(
+            r"4 of 4 processes ready; up \S+, master pid \d+, version \d+\n", await ctl(variables, "status")
+        )
         address = f"{merchant.url}/slow"
         code, out, _ = await notifier(
             variables, "enqueue", "--merchant", "shop", "--url", address, "--payload", "{}"
@@ -47,14 +49,14 @@ async def test_an_operator_sees_and_steers_a_running_service(broker: Any, namesp
         assert await ctl(variables, "block", "shop-7") == "shop-7 is blocked: live in 3 of 3 processes\n"
         paused = await ctl(variables, "pause", "2s", "--for", "10m", "--reason", "INC-118")
         assert re.fullmatch(r"tier:2s is paused until \S+Z: live in 1 of 1 process\n", paused)
-        page = (await ctl(variables, "status")).splitlines()
-        assert page[0].startswith("3 of 4 processes ready, 1 paused; up ")
-        rows = {row.split()[0]: re.split(r"  +", row) for row in page[3:5]}
+        lines = (await ctl(variables, "status")).splitlines()
+        assert lines[0].startswith("3 of 4 processes ready, 1 paused; up ")
+        rows = {row.split()[0]: re.split(r"  +", row) for row in lines[3:5]}
         assert rows["tier:1s"][1] == "ready"
         assert rows["tier:2s"][1] == "paused"
         assert re.fullmatch(r"by \S+ until \S+Z", rows["tier:2s"][8])
-        assert [row.split()[:2] for row in page[9:]] == [["pause", "tier:2s"]], "blocks are in the registry"
-        assert page[9].endswith("INC-118")
+        assert [row.split()[:2] for row in lines[9:]] == [["pause", "tier:2s"]], "blocks are in the registry"
+        assert lines[9].endswith("INC-118")
         assert await ctl(variables, "resume", "2s") == "tier:2s is resumed: live in 1 of 1 process\n"
         assert await ctl(variables, "shutdown", "--quick") == "the service has ended\n"
         async with asyncio.timeout(5):
