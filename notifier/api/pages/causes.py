@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from notifier.api.pages.failures import phrase, said_of
 from notifier.api.pages.words import Moment, many, stamp
 
 _OWN_ADDRESS = (
@@ -260,14 +260,17 @@ def _climbing(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> J
     """It fails, but is tried again: what can be corrected now is worth more than sending again later."""
     judged = _failed(group, merchant)
     ways = [way for way in judged.ways if way.ask] if merchant and merchant["standing"] == "enabled" else judged.ways
-    return Judgement("bad", judged.sentence, _AGAIN_BY_ITSELF, ways, quote=judged.quote, again=False)
+    explanation = _AGAIN_BY_ITSELF
+    if group.get("own_url"):
+        explanation += f" They bring an address of their own from the program that handed them in: {group.get('url')}."
+    return Judgement("bad", judged.sentence, explanation, ways, quote=judged.quote, again=False)
 
 
 def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
     name, error, status = group["merchant"], group.get("last_error"), group.get("last_status")
     detail = _quote(group)
     standing = off(merchant) if merchant is not None else None
-    sentence, explanation, address = _words(name, error, status)
+    sentence, explanation, address = said_of(name, error, status)
     if address and group.get("own_url"):
         explanation = _OWN_ADDRESS.format(group.get("url") or "it")
     if standing is not None and merchant is not None:  # nothing sent again would leave before that is changed
@@ -277,106 +280,6 @@ def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Jud
         )  # fmt: skip
     ways: list[Way] = _address_ways(group, merchant) if address else []
     return Judgement("bad", sentence, explanation, ways, quote=detail)
-
-
-def _words(name: str, error: str | None, status: int | None) -> tuple[str, str, bool]:
-    """What happened, what it means, and whether another address may help."""
-    match error:
-        case "status":
-            return _status_words(name, status)
-        case "connect":
-            return (
-                f"{name} cannot be reached: nobody answers at its address.",
-                "Its server is down, or the address is wrong. Correct the address here, or send again once the server "
-                "is up.",
-                True,
-            )
-        case "dns":
-            return (
-                f"The name in {name}'s address does not exist.",
-                "The address is misspelt, or its domain is gone. Correct it here, then send again.",
-                True,
-            )
-        case "tls":
-            return (
-                f"No secure connection to {name} is possible.",
-                "Its certificate is not valid, or it does not speak TLS. They have to correct that; then send again.",
-                True,
-            )
-        case "timeout":
-            return (
-                f"{name} takes too long to answer.",
-                "It was called each time and did not answer before the time limit. Send again once it is fast enough.",
-                False,
-            )
-        case "reset":
-            return (
-                f"{name} breaks the connection off before it has answered.",
-                "Its server, or something in front of it, hangs up. They have to correct that; then send again.",
-                False,
-            )
-        case "guard":
-            return (
-                f"{name}'s address leads into an internal network, which is not allowed.",
-                "Give it a public address here. Is the internal one meant? Whoever runs this service can allow it "
-                "with the setting NOTIFIER_EGRESS__ALLOW.",
-                True,
-            )
-        case "too-large":
-            return (
-                f"{name}'s answer is too large to be read.",
-                "The head of an answer may have 8 KiB. They have to correct that; then send again.",
-                False,
-            )
-        case "wrong-answer":
-            return (
-                f"{name} answers, but not with the words that count as an acknowledgement.",
-                "Either its server does not say what was agreed, or another rule was agreed: see Settings on its page.",
-                False,
-            )
-        case "callback":
-            return "Your own callback failed.", "Correct it, then send again.", False
-    return f"{name} did not acknowledge them.", "Every attempt of their ladder failed.", False
-
-
-def _status_words(name: str, status: int | None) -> tuple[str, str, bool]:
-    said = _phrase(status)
-    match status:
-        case None:
-            return f"{name}'s server answers with an error.", "They have to correct that; then send again.", False
-        case 401 | 403:
-            return (
-                f"{name}'s server refuses the calls: it answers {said}.",
-                "As a rule it does not accept their signature: it has another secret than this service. Compare them "
-                "(or make a new one under Secrets on its page), then send again.",
-                False,
-            )
-        case 404 | 405:
-            return (
-                f"{name}'s server knows no such page: it answers {said}.",
-                "The path of the address is wrong, or was changed. Correct the address here, then send again.",
-                True,
-            )
-        case 429:
-            return (
-                f"{name}'s server finds that it is called too often: it answers {said}.",
-                "Set a rate on its page that it can bear, then send again.",
-                False,
-            )
-        case _ if 300 <= status < 400:
-            return (
-                f"{name}'s address has moved: it answers {said}.",
-                "Redirects are not followed, for safety. Write the new address here, then send again.",
-                True,
-            )
-        case _ if status >= 500:
-            return (
-                f"{name}'s server has a fault: it answers {said}.",
-                "They have to correct that, or the address is the wrong one. Test it on the merchant's page; when it "
-                "is well again, send again.",
-                True,
-            )
-    return f"{name}'s server refuses them: it answers {said}.", "They have to correct that; then send again.", True
 
 
 def _address_ways(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> list[Way]:
@@ -402,7 +305,7 @@ def _quote(group: Mapping[str, Any]) -> str:
     """The words of the merchant's server, else the sentence that the failure was told with; one line."""
     said = str(group.get("answer") or "") or str(group.get("reason") or "")
     line = " ".join(said.split())
-    if line == _phrase(group.get("last_status")) or line == f"answered {_phrase(group.get('last_status'))}":
+    if line == phrase(group.get("last_status")) or line == f"answered {phrase(group.get('last_status'))}":
         return ""  # the sentence above says so
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
@@ -424,13 +327,6 @@ def quoted(merchant: str) -> str:
 
 def _place(merchant: str) -> str:
     return f"/merchants/{quoted(merchant)}"
-
-
-def _phrase(status: int | None) -> str:
-    try:
-        return f"{status} {HTTPStatus(int(status or 0)).phrase}"
-    except ValueError:
-        return str(status)
 
 
 def ordered(causes: Sequence[Cause]) -> list[Cause]:

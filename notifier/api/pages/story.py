@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
+from notifier.api.pages.failures import phrase
 from notifier.api.pages.words import many, millis, milliseconds, nth
 
 #: Statuses in which it waits for its next attempt.
@@ -92,14 +92,6 @@ def entries(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
         if each["kind"] != "completed" and not (each["kind"] == "stopped" and _is_gone(each, shown))
     ]
     return sorted(found, key=lambda entry: (entry["moment"], entry["order"]), reverse=True)
-
-
-def phrase(status: int | None) -> str:
-    """`503 Service Unavailable`."""
-    try:
-        return f"{status} {HTTPStatus(int(status or 0)).phrase}"
-    except ValueError:
-        return str(status)
 
 
 def _attempt(each: Mapping[str, Any]) -> dict[str, Any]:
