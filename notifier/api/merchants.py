@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from notifier.api.asking import ask_agent
 from notifier.api.notifications import who_of
 from notifier.api.parts import Given, Parts
+from notifier.api.problems import Problem
 from notifier.domain.merchant import Standing
 from notifier.domain.statement import FIELDS
 from notifier.errors import NotFound
@@ -87,7 +88,10 @@ async def add(
 ) -> dict[str, Any]:
     """The answer holds its `secret`: the only time that it is shown."""
     fields = dict(stated)
-    return await _change(request, parts, "add", fields.pop("id", None), fields=fields)
+    merchant = fields.pop("id", None)
+    if not isinstance(merchant, str):
+        raise Problem("invalid", "`id` is missing, or is no text: it is what notifications name as their merchant")
+    return await _change(request, parts, "add", merchant, fields=fields)
 
 
 @router.post("/merchants/{merchant:path}/rotate", summary="A new secret")

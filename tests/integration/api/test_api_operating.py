@@ -112,6 +112,12 @@ async def test_a_merchant_is_registered_changed_switched_off_and_removed(api: Cl
     assert (wrong.status, "url" in wrong.problem, "ladder" in wrong.problem) == (422, True, True)
 
 
+async def test_a_merchant_without_its_id_is_refused_in_the_words_of_the_request(api: Client) -> None:
+    for stated in ({"merchant": "shop-7"}, {"id": 7}):
+        refused = await api.post("/v1/merchants", stated)
+        assert (refused.status, "`id` is missing" in refused.problem) == (422, True)
+
+
 async def test_merchants_are_listed_page_by_page(api: Client) -> None:
     for number in range(5):
         assert (await api.post("/v1/merchants", {"id": f"page-{number}"})).status == 201
