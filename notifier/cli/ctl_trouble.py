@@ -89,6 +89,8 @@ def _of_life(slot: Mapping[str, Any], now: datetime) -> Iterator[tuple[bool, str
 def _of_work(of: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     if of.get("link") == "down":
         yield True, "has no connection to RabbitMQ"
+    if why := of.get("database_why"):  # deliveries go on; what happened waits in RabbitMQ, and changes are refused
+        yield True, f"writes nothing down: {visible(str(why))}"
     late = of.get("late_p99_ms")
     if isinstance(late, int | float) and late >= LATE:
         yield False, f"is late: one attempt in a hundred by {ctl_spans.milliseconds(late)} or more"

@@ -38,6 +38,9 @@ async def test_a_service_that_starts_without_its_database_delivers_with_the_copy
                 return await stale(variables) == dict.fromkeys(SLOTS, True)
 
             await api.becomes(all_stale)
+            code, page, _ = await notifier(variables, "ctl", "status")
+            assert (code, "4 of 4 processes know the merchants as they were at" in page) == (0, True), page
+            assert "! agent writes nothing down: the ledger's database" in page
             ids = [(await api.accepted({"merchant": "shop", "payload": 1}))["id"] for _ in range(20)]
             (stranger,) = [(await api.accepted({"merchant": "stranger", "payload": 1}))["id"]]
             seen = await merchants.wait_for(20)

@@ -183,3 +183,38 @@ async def the_ledger_tells_the_truth(fire: Field) -> None:
         assert (await until_slot(fire.operator, name, state="ready"))["restarts"] == 0
     code, out, _ = await notifier(fire.variables, "poison", "list", "--json")
     assert (code, json.loads(out)) == (0, [])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_with_tier_processes_killed_no_row_is_invented_and_none_is_missing_but_of_what_was_called_again(
+    broker: Any, namespace: str
+) -> None:
+    """What was in flight at a killed process reached its merchant, and died with the process before it was told."""
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER=LADDER, NOTIFIER_LOG__LEVEL="warning")
+    books = Books(f"sqlite:///{variables['NOTIFIER_STATE_DIR']}/ledger.db")
+    scripts = {"/flaky": Script.parse("500,ok"), "/failing": Script.parse("500")}
+    async with (
+        Simulator(scripts) as merchants,
+        running(variables, "--no-api", whole=True),
+        operator_of(variables) as operator,
+        Producer(variables) as amqp,
+    ):
+        async with amqp.load(["ok", "flaky", "failing"], merchants.url, AMQP):
+            for name in TIERS * 5:
+                slot = await until_slot(operator, name, timeout=60, state="ready")
+                came = len(merchants.received)
+                os.kill(slot["pid"], signal.SIGKILL)
+                await until_slot(operator, name, timeout=60, epoch=slot["epoch"] + 1, state="ready")
+                await merchants.wait_for(came + AMQP, timeout=60)
+        await books.until_finished(set(amqp.accepted))
+
+        async def none_missing_but_of_the_killed() -> bool:
+            told, received = await books.attempts(), received_by(merchants)
+            assert not told - received, "a row without a request"
+            return all(received[attempt] > 1 for attempt in received - told)
+
+        async with asyncio.timeout(60):
+            while not await none_missing_but_of_the_killed():  # noqa: ASYNC110  a database tells nobody
+                await asyncio.sleep(0.2)
+        assert {attempt for attempt, times in received_by(merchants).items() if times > 1}, "no kill hit an attempt"

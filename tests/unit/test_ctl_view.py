@@ -92,6 +92,8 @@ def test_a_pause_is_no_trouble_it_was_wanted() -> None:
         ({"applied": 41}, False, "tier:5s has version 41 of 42 of what operators set"),
         ({"waiting": 2}, False, "tier:5s: 2 messages wait until it is ready"),
         ({"statistics": {**FLOWING, "link": "down"}}, True, "tier:5s has no connection to RabbitMQ"),
+        ({"slot": "agent", "statistics": {"database": "down", "database_why": "the disk\x1b is full"}}, True,
+         "agent writes nothing down: the disk\\x1b is full"),
         ({"statistics": {**FLOWING, "late_p99_ms": 2300}}, False,
          "tier:5s is late: one attempt in a hundred by 2.3 s or more"),
         ({"statistics": {**FLOWING, "careful": True}}, False,
