@@ -138,6 +138,12 @@ def test_the_words_of_the_merchants_server_are_quoted_on_one_short_line() -> Non
     assert len(cause.quote) == 240
 
 
+def test_an_address_of_the_producers_is_told_without_what_may_be_secret_in_it() -> None:
+    url = "https://shop:pass@shop.example:8443/hooks?token=secret"
+    cause = of_group(group("m", "exhausted", last_error="connect", own_url=True, url=url), registered("m"))
+    assert "handed them in: https://shop.example:8443/hooks." in cause.explanation
+
+
 def test_the_selection_finds_exactly_the_group() -> None:
     assert selection_of(group("m", "held", reason="blocked", last_error="dns")) == {
         "merchant": "m",

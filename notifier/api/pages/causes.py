@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from notifier.api.pages.failures import phrase, said_of
 from notifier.api.pages.words import Moment, many, stamp
@@ -262,7 +262,9 @@ def _climbing(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> J
     ways = [way for way in judged.ways if way.ask] if merchant and merchant["standing"] == "enabled" else judged.ways
     explanation = _AGAIN_BY_ITSELF
     if group.get("own_url"):
-        explanation += f" They bring an address of their own from the program that handed them in: {group.get('url')}."
+        explanation += (
+            f" They bring an address of their own from the program that handed them in: {_place_of(group.get('url'))}."
+        )
     return Judgement("bad", judged.sentence, explanation, ways, quote=judged.quote, again=False)
 
 
@@ -272,7 +274,7 @@ def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Jud
     standing = off(merchant) if merchant is not None else None
     sentence, explanation, address = said_of(name, error, status)
     if address and group.get("own_url"):
-        explanation = _OWN_ADDRESS.format(group.get("url") or "it")
+        explanation = _OWN_ADDRESS.format(_place_of(group.get("url")))
     if standing is not None and merchant is not None:  # nothing sent again would leave before that is changed
         return Judgement(
             "bad", sentence, f"{name} is {merchant['standing']} by now. First undo that, then send again.",
@@ -308,6 +310,15 @@ def _quote(group: Mapping[str, Any]) -> str:
     if line == phrase(group.get("last_status")) or line == f"answered {phrase(group.get('last_status'))}":
         return ""  # the sentence above says so
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
+
+
+def _place_of(url: str | None) -> str:
+    """An address without what may be secret in it: name and password, query."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return "one that cannot be read"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _since(merchant: Mapping[str, Any]) -> str:
