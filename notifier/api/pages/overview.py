@@ -247,8 +247,6 @@ def _behind(live: Mapping[str, Any]) -> str:
         )
     if live["breakers"]:
         said.append(f"{words.many(len(live['breakers']), 'merchant')} are given a rest.")
-    else:
-        said.append("No merchant is given a rest by a circuit breaker.")
     return " ".join(said)
 
 
