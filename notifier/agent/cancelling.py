@@ -58,7 +58,8 @@ class Cancelling:
         run = stored.run + 1
         now_ms = int(self._clock() * 1000)
         live = await self._registrar.cancel(notification, run, self._said(who, why), now_ms + self._longest(stored))
-        await self._marker.store([self._stopped(stored, run, now_ms, who, why)])
+        # from here on it is cancelled, whatever the database does
+        await self._marker.mark([self._stopped(stored, run, now_ms, who, why)])
         logs.event("cancelled", notification=notification, merchant=stored.merchant, who=who, why=why)
         return {"id": notification, "status": "stopped", "live": live}
 

@@ -19,6 +19,7 @@ from typing import Any
 from notifier import logs
 from notifier.agent.machines import EVERY, Machine, Machines
 from notifier.agent.seal import Seal, Unbelieved
+from notifier.agent.watched import watched
 from notifier.broker.connection import Waiting
 from notifier.broker.fanout import Fanout
 from notifier.broker.topology import Topology
@@ -77,7 +78,7 @@ class Fleet:
         self._machine_state = machine_state
         self._on_registry = on_registry
         self._on_verb = on_verb
-        self._seal = Seal(settings.secrets, settings.namespace) if settings.secrets else None
+        self._seal = Seal(settings.secrets, settings.namespace, time.time()) if settings.secrets else None
         self._fanout = Fanout(settings.amqp_urls, topology.control, self._heard, self._connected, "fleet")
         self._machines = Machines()
         self._asked: dict[str, _Question] = {}
@@ -96,7 +97,7 @@ class Fleet:
             logs.event("fleet.alone", logging.WARNING, hint="without a signing secret no other machine can be believed")
             return
         await self._fanout.start(waiting=waiting)
-        self._announcing = asyncio.create_task(self._announce(), name="fleet announcements")
+        self._announcing = watched("fleet announcements", self._announce)
 
     async def close(self) -> None:
         """Say goodbye, if the broker is there, so that nobody waits for this machine."""

@@ -5,7 +5,8 @@
 A fact is acknowledged after its transaction, and nothing is ever refused: whatever dies in between, the broker gives
 the facts out again, and storing them twice changes nothing. While the database cannot write, nothing is taken and
 nothing is in our hands: the facts wait in the broker. A fact that cannot be stored is found by halving its batch and
-goes to the poison queue with its reason; the others are stored.
+goes to the poison queue with its reason; the others are stored. Where the reason does not lie in the fact for certain,
+it is tried some times more before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from notifier import logs
+from notifier.agent.watched import watched
 from notifier.broker import poison
 from notifier.broker.connection import Waiting
 from notifier.broker.consumer import Consumer, Delivery
@@ -28,6 +30,7 @@ from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology, Way
 from notifier.domain.wire import Message
 from notifier.errors import DatabaseUnavailable
+from notifier.ledger import unavailable
 from notifier.ledger.fact_rows import BadFact, read
 
 #: Messages in our hands at once; half of them are being stored while the others gather.
@@ -45,6 +48,8 @@ AT_ONCE = 200
 #: Seconds to store what is in hand, once nothing more is taken.
 LAST = 3.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
+#: Seconds before each further try with a fact whose error may have been another's.
+DOUBTS = (0.5, 1.0, 2.0)
 
 StoppedFact = Mapping[str, Any]
 
@@ -93,11 +98,12 @@ class Intake:
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
+        self._broken_off = False
         self._switching: set[asyncio.Task[None]] = set()
 
     async def start(self, waiting: Waiting | None = None) -> None:
         """Connect and begin to take; see Consumer.start for the argument and errors."""
-        self._work = asyncio.create_task(self._store_all(), name="intake")
+        self._work = watched("intake", self._store_all)
         await self._consumer.start(waiting=waiting)
 
     async def close(self) -> None:
@@ -135,6 +141,10 @@ class Intake:
         self._consumer.widen(prefetch)
 
     async def _store_all(self) -> None:
+        if self._broken_off and not self._closing.is_set():  # anywhere: perhaps nothing is taken just now
+            self._again(self._consumer.prefetch)
+            await self._consumer.take_again()
+        self._broken_off = True
         while True:
             await self._news.wait()
             batch = self._next_batch()
@@ -182,13 +192,13 @@ class Intake:
             told = await self._read(delivery.message)
             facts += told
             parting.append((delivery, [fact for fact in told if _switches_off(fact)]))
-        stored = await self._store(facts)
-        for delivery, stopped in parting:
-            if stopped:
+        buried = {id(fact) for fact in await self._store(facts)}
+        for delivery, told in parting:
+            if stopped := [fact for fact in told if id(fact) not in buried]:
                 self._switch_apart(delivery, stopped)
             else:
                 await delivery.ack()
-        self.facts += stored
+        self.facts += len(facts) - len(buried)
 
     async def _read(self, message: Message) -> list[Any]:
         """The facts of a message; none of one that went to poison as a whole."""
@@ -203,14 +213,15 @@ class Intake:
         await self._bury(message, why)
         return []
 
-    async def _store(self, facts: Sequence[Any]) -> int:
-        """Store all that can be; what cannot goes to poison. Returns how many were stored.
+    async def _store(self, facts: Sequence[Any]) -> Sequence[Any]:
+        """Store all that can be; what cannot goes to poison. Returns what went there.
 
         Raises DatabaseUnavailable; then nothing is lost.
         """
         bad = await self._halved(facts)
         if len(bad) == len(facts) > 1 and not any(isinstance(error, BadFact) for _, error in bad):
             raise DatabaseUnavailable(f"the ledger takes no fact at all: {_said(bad[0][1])}")
+        bad = await self._doubted(bad)
         self._available(None)
         self._pause = _FIRST_PAUSE
         for first in range(0, len(bad), AT_ONCE):
@@ -218,7 +229,17 @@ class Intake:
             await asyncio.gather(*(self._bury(_message_of(fact), _said(error)) for fact, error in piece))
         if facts:
             self._stored()
-        return len(facts) - len(bad)
+        return [fact for fact, _ in bad]
+
+    async def _doubted(self, bad: list[tuple[Any, Exception]]) -> list[tuple[Any, Exception]]:
+        """Try again with those that may be good: in a batch of one, a fault of the moment looks like its own."""
+        for pause in DOUBTS:
+            doubtful = [fact for fact, error in bad if not _lies_in_the_fact(error)]
+            if not doubtful:
+                break
+            await self._rest(random.uniform(pause / 2, pause))
+            bad = [each for each in bad if _lies_in_the_fact(each[1])] + await self._halved(doubtful)
+        return bad
 
     async def _halved(self, facts: Sequence[Any]) -> list[tuple[Any, Exception]]:
         """Store the facts; returns those that cannot be, each with its error."""
@@ -315,6 +336,10 @@ async def _parted(facts: Sequence[Any]) -> tuple[list[Any], list[tuple[Any, Exce
         if number % AT_ONCE == 0:
             await asyncio.sleep(0)  # heartbeats go on
     return readable, bad
+
+
+def _lies_in_the_fact(error: Exception) -> bool:
+    return isinstance(error, BadFact) or unavailable.lies_in_values(error)
 
 
 def _said(error: Exception) -> str:

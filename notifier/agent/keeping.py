@@ -10,10 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from notifier import logs
 from notifier.agent.release import Release
 from notifier.agent.replaying import Replaying
+from notifier.agent.watched import watched
 from notifier.errors import DatabaseUnavailable, NotifierError
 from notifier.ledger import holding, leases
 from notifier.ledger.database import Database
@@ -31,9 +33,9 @@ Prune = Callable[[], Awaitable[bool]]
 
 
 class Keeper:
-    """Runs the rounds from `start` to `close`. holder: this machine's name. clock: Unix seconds.
+    """Runs the rounds from `start` to `close`. holder: this process, as no other is called. clock: Unix seconds.
 
-    held: how many notifications are held, None as long as nobody looked. holds: whether this agent has the lease.
+    held: how many notifications are held, None as long as nobody looked.
     """
 
     def __init__(
@@ -47,28 +49,35 @@ class Keeper:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.held: int | None = None
-        self.holds = False
         self._database = database
         self._release = release
         self._replaying = replaying
         self._prune = prune
         self._holder = holder
         self._clock = clock
+        self._until = 0.0
         self._news = asyncio.Event()
         self._lease = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def holds(self) -> bool:
+        """Whether the lease is this agent's. Not any more once it ran out, also if this process stood still meanwhile
+        and nobody has told it: asked before each thing that another agent might be doing.
+        """
+        return self._clock() < self._until
+
     def start(self) -> None:
         """Begin; the first round is at once."""
-        rounds = {
-            "lease": self._keep_lease(),
-            "release": self._forever(ROUND, self._release.round, self._news),
-            "replays": self._forever(ROUND, self._replaying.round, self._replaying.started),
-            "deadlines": self._forever(DEADLINES, self._release.end_overdue),
-            "pruning": self._forever(PRUNING, self._prune),
-            "held": self._forever(COUNTING, self._count),
+        rounds: dict[str, Callable[[], Awaitable[None]]] = {
+            "lease": self._keep_lease,
+            "release": partial(self._forever, ROUND, self._release.round, self._news),
+            "replays": partial(self._forever, ROUND, self._replaying.round, self._replaying.started),
+            "deadlines": partial(self._forever, DEADLINES, self._release.end_overdue),
+            "pruning": partial(self._forever, PRUNING, self._prune),
+            "held": partial(self._forever, COUNTING, self._count),
         }
-        self._tasks = [asyncio.create_task(running, name=f"keeper {name}") for name, running in rounds.items()]
+        self._tasks = [watched(f"keeper {name}", work) for name, work in rounds.items()]
 
     def wake(self) -> None:
         """There may be something to release."""
@@ -81,7 +90,7 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.holds:
-            self.holds = False
+            self._until = 0.0
             try:
                 await leases.give_up(self._database, LEASE, self._holder)
             except DatabaseUnavailable:
@@ -89,17 +98,17 @@ class Keeper:
 
     async def _keep_lease(self) -> None:
         while True:
+            before, began = self._lease.is_set(), self._clock()
             try:
-                now_ms = int(self._clock() * 1000)
-                mine = await leases.take(self._database, LEASE, self._holder, now_ms, int(SPAN * 1000))
+                mine = await leases.take(self._database, LEASE, self._holder, int(began * 1000), int(SPAN * 1000))
             except DatabaseUnavailable:
                 mine = False
             except Exception as error:
                 logs.event("failed", logging.ERROR, exc_info=error, what="the keeper's lease")
                 mine = False
-            if mine is not self.holds:
+            if mine is not before:
                 logs.event("keeper", logging.INFO, holds=mine)
-            self.holds = mine
+            self._until = began + SPAN if mine else 0.0
             if mine:
                 self._lease.set()
             else:
@@ -115,7 +124,7 @@ class Keeper:
             await self._lease.wait()
             news.clear()
             try:
-                more = await work()
+                more = await work() if self.holds else False
             except NotifierError as error:  # of the database, the broker, this machine's copy of the merchants
                 logs.event("keeper.waits", logging.WARNING, why=str(error))
                 more = False

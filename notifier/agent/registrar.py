@@ -15,11 +15,13 @@ import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from notifier import logs
 from notifier.agent import changing
 from notifier.agent.copying import Copy
+from notifier.agent.watched import watched
 from notifier.domain.merchant import Standing
 from notifier.domain.registration import Registration
 from notifier.errors import Conflict, DatabaseUnavailable, NotifierError, RegistryUnreadable
@@ -91,7 +93,7 @@ class Registrar:
         """
         await self._copy.open()
         first = asyncio.create_task(self.refresh(), name="registrar's first look")
-        self._keeping = asyncio.create_task(self._keep(first), name="registrar")
+        self._keeping = watched("registrar", partial(self._keep, first))
         await asyncio.wait([first], timeout=PATIENCE)
         if self._told is None:
             self._go_stale(f"the database has not answered within {PATIENCE:g} s")

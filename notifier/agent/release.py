@@ -25,7 +25,7 @@ from notifier.domain.ladder import Ladder
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.tier import Tier
-from notifier.errors import BrokerError, Conflict, InvalidLadder
+from notifier.errors import BrokerError, Conflict, InvalidLadder, Unroutable
 from notifier.ledger import holding
 from notifier.ledger.database import Database
 from notifier.ledger.holding import Stored
@@ -44,7 +44,8 @@ class Release:
     """Releases what may go on. Only for the agent that holds the lease.
 
     lookup: the merchant as it is known now, or None. blocked_here: whether an operator's override on this machine
-    blocks it. clock: Unix seconds.
+    blocks it. needs_url: whether there is nowhere to call without one. holds: whether the lease is still this agent's,
+    asked before anything is published. clock: Unix seconds.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Release:
         *,
         needs_url: bool,
         clock: Callable[[], float],
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self.released = 0
         self._database = database
@@ -74,6 +76,7 @@ class Release:
         self._configured = configured
         self._needs_url = needs_url
         self._clock = clock
+        self._holds = holds
 
     async def round(self) -> int:
         """Release what may go on now, a piece of each merchant in turn; returns how many. Raises DatabaseUnavailable.
@@ -81,14 +84,17 @@ class Release:
         Ends after some seconds, so that a merchant whose reason ended meanwhile takes its turn, too.
         """
         count, end = 0, self._clock() + ROUND
-        waiting = await holding.hopeful(self._database, self._now_ms())
+        waiting = await holding.hopeful(self._database, self._now_ms(), needs_url=self._needs_url)
         while waiting and self._clock() < end:
             for merchant in list(waiting):
+                if not self._holds():
+                    return count
                 if self._may_be_called(merchant) and (piece := await self._piece(merchant)):
-                    count += await self._go_on(piece)
+                    gone = await self._go_on(piece)
+                    self.released += gone
+                    count += gone
                 else:
                     waiting.remove(merchant)
-        self.released += count
         return count
 
     async def end_overdue(self) -> int:
@@ -98,11 +104,12 @@ class Release:
             place = (page[-1].accepted_at, page[-1].id)
             since = await holding.held_since(self._database, [stored.id for stored in page])
             overdue = [stored for stored in page if self._is_overdue(stored, since.get(stored.id))]
-            if overdue:
-                await self._marker.store([self._exhausted(stored) for stored in overdue])
-            for stored in overdue:
-                logs.event("exhausted", logging.WARNING, notification=stored.id, held=stored.stands_why)
-            count += len(overdue)
+            if not self._holds():
+                break
+            ended = await self._marker.store([self._exhausted(stored) for stored in overdue]) if overdue else []
+            for fact in ended:
+                logs.event("exhausted", logging.WARNING, notification=fact.notification, held=fact.body["reason"])
+            count += len(ended)
         return count
 
     def _may_be_called(self, merchant: str) -> bool:
@@ -114,29 +121,38 @@ class Release:
 
     async def _piece(self, merchant: str) -> Sequence[Stored]:
         room = await self._pace.some(PIECE)
-        piece = await holding.take_in_hand(self._database, merchant, self._now_ms(), room)
+        piece = await holding.take_in_hand(self._database, merchant, self._now_ms(), room, needs_url=self._needs_url)
         self._pace.give_back(room - len(piece))
         return piece
 
     async def _go_on(self, piece: Sequence[Stored]) -> int:
-        """Publish what may go on, then mark what the broker has."""
+        """Publish what may go on, then mark what the broker has. What does not go on takes nothing of the rate."""
         known = self._lookup(piece[0].merchant)
-        facts = [fact for fact in await asyncio.gather(*(self._publish(each, known) for each in piece)) if fact]
+        outcomes = await asyncio.gather(*(self._publish(each, known) for each in piece), return_exceptions=True)
+        facts = [outcome for outcome in outcomes if isinstance(outcome, Fact)]
+        self._pace.give_back(len(piece) - len(facts))
         if facts:
             await self._marker.mark(facts)
+        if any(isinstance(outcome, Unroutable) for outcome in outcomes):
+            self._publisher.declare_again()  # a work queue was deleted
         return len(facts)
 
     async def _publish(self, stored: Stored, merchant: Merchant | None) -> Fact | None:
-        """The fact that it goes on; None for what stays held."""
+        """The fact that it goes on; None for what stays held. Raises Unroutable."""
         now_ms = self._now_ms()
         try:
             notification, tier = rebuilding.released(stored, self._configured, now_ms)
-            if admit(notification, merchant, needs_url=self._needs_url) is not None:
+            if admit(notification, merchant, needs_url=self._needs_url) is not None or not self._holds():
                 return None
             message = wire.write(notification, fresh_message_id())
             await self._publisher.publish_by(Way(self._topology.work, tier.name), message)
         except (Conflict, BrokerError) as error:
             logs.event("unreleased", logging.ERROR, notification=stored.id, why=str(error))
+            if isinstance(error, Unroutable):
+                raise
+            return None
+        except Exception as error:  # a fault of ours, of this one alone
+            logs.event("failed", logging.ERROR, exc_info=error, notification=stored.id, what="it was not released")
             return None
         logs.event("released", notification=stored.id, merchant=stored.merchant, tier=tier.name, held=stored.stands_why)
         body = {"merchant": stored.merchant, "tier": tier.name, "step": notification.step, "due": now_ms}

@@ -19,22 +19,28 @@ from notifier.domain.fact import Fact, Kind
 from notifier.domain.ladder import Ladder
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
-from notifier.errors import Conflict, InvalidInput, NotFound
+from notifier.errors import Conflict, InvalidInput, MessageTooLarge, NotFound, NotifierError, Unroutable
 from notifier.ledger import holding, notifications, replays
 from notifier.ledger.database import Database
 from notifier.ledger.holding import Stored
+from notifier.ledger.leases import LeaseLost
 from notifier.ledger.notifications import Filter
 from notifier.ledger.replays import Replay
 from notifier.ledger.standing import WAITING
 
 #: Notifications looked at in one piece; a job that is cut off in the middle of one looks at it again.
 PIECE = 50
+#: Of them, read from the database at once: facts want to be written meanwhile.
+READ_AT_ONCE = 3
 #: Milliseconds after its due moment from which on an unfinished notification counts as lost on the way.
 LOST_MS = 600_000
 
 
 class Replaying:
-    """Replays one at once, jobs piece by piece. lookup: the merchant as it is known now. clock: Unix seconds."""
+    """Replays one at once, jobs piece by piece. lookup: the merchant as it is known now. clock: Unix seconds.
+
+    holds: whether the lease is still this agent's; asked before anything of a job is published.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class Replaying:
         configured: Collection[Tier],
         *,
         clock: Callable[[], float],
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self.started = asyncio.Event()
         self._database = database
@@ -59,6 +66,8 @@ class Replaying:
         self._default_ladder = default_ladder
         self._configured = configured
         self._clock = clock
+        self._holds = holds
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
 
     async def one(self, notification: str, who: str) -> dict[str, Any]:
         """Send it again from the first step of its ladder, in a run of its own.
@@ -93,11 +102,13 @@ class Replaying:
     async def round(self) -> int:
         """Go on with every job, one piece each; returns how many notifications were looked at.
 
-        Raises DatabaseUnavailable, BrokerError; then that piece is looked at again.
+        Raises DatabaseUnavailable, BrokerError, LeaseLost; then that piece is looked at again.
         """
         self.started.clear()
         count = 0
         for replay in await replays.running(self._database):
+            if not self._holds():
+                break
             try:
                 count += await self._piece(replay)
             except InvalidInput as error:  # of another version, which knew other filters
@@ -107,32 +118,55 @@ class Replaying:
     async def _piece(self, replay: Replay) -> int:
         wanted = _until(Filter.parse(replay.wanted).to_send(), replay.created_at)
         page = await notifications.list_notifications(self._database, wanted, replay.cursor, PIECE)
-        ids, done = [str(item["id"]) for item in page.items], 0
-        while ids:
-            room = await self._pace.some(len(ids))
-            done += await self._replay_all(ids[:room], replay.by)
-            ids = ids[room:]
-        skipped = len(page.items) - done
-        await replays.advance(self._database, replay.id, done, skipped, page.next or replay.cursor)
+        ids = [str(item["id"]) for item in page.items]
+        before = await replays.replayed_by(self._database, ids, replay.by)  # of a piece that was cut off
+        done, left = len(before), [each for each in ids if each not in before]
+        while left:
+            room = await self._pace.some(len(left))
+            done += await self._replay_all(left[:room], replay.by)
+            left = left[room:]
+        place = page.next or replay.cursor
+        if not await replays.advance(self._database, replay, done, len(ids) - done, place):
+            return 0  # another agent works on it
         if page.next is None:
             await replays.complete(self._database, replay, self._now_ms())
             logs.event("replay.done", replay=replay.id, total=replay.total)
         return len(page.items)
 
     async def _replay_all(self, ids: Sequence[str], who: str) -> int:
-        """Publish those that can be, at once, and mark them in the same breath; returns how many."""
-        facts = [fact for fact in await asyncio.gather(*(self._if_it_can(each, who) for each in ids)) if fact]
+        """Publish those that can be, at once, and mark them in the same breath; returns how many.
+
+        Whatever hinders one of them, those that the broker has are marked. Raises DatabaseUnavailable, BrokerError,
+        LeaseLost, if one could not be tried to the end.
+        """
+        outcomes = await asyncio.gather(*(self._if_it_can(each, who) for each in ids), return_exceptions=True)
+        facts = [outcome for outcome in outcomes if isinstance(outcome, Fact)]
         if facts:
             await self._marker.mark(facts)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if any(isinstance(error, Unroutable) for error in failed):
+            self._publisher.declare_again()  # a queue was deleted
+        if failed:
+            raise failed[0]
         return len(facts)
 
     async def _if_it_can(self, notification: str, who: str) -> Fact | None:
-        stored = await holding.stored(self._database, notification)
+        """The fact that it was sent again; None for what never can be. Raises what may be over the next time."""
+        async with self._reading:
+            stored = await holding.stored(self._database, notification)
         try:
+            if not self._holds():
+                raise LeaseLost
             return None if stored is None else await self._again(stored, who)
         except Conflict as conflict:
             logs.event("replay.skipped", logging.DEBUG, notification=notification, why=str(conflict))
-            return None
+        except MessageTooLarge as error:
+            logs.event("replay.skipped", logging.ERROR, notification=notification, why=str(error))
+        except NotifierError:
+            raise
+        except Exception as error:  # a fault of ours, of this one alone
+            logs.event("failed", logging.ERROR, exc_info=error, notification=notification, what="it was not replayed")
+        return None
 
     async def _again(self, stored: Stored, who: str) -> Fact:
         """Publish it, confirmed; returns the fact that says so."""

@@ -3,7 +3,8 @@
 The key is derived (HKDF, RFC 5869) from a signing secret and the namespace, so there is nothing more to configure, and
 neither a webhook's signature nor another namespace's message can pass for one of ours. A message is signed with every
 active secret and believed if one of them is known here: so secrets can be rotated machine by machine, in any order.
-What is said is not encrypted: whoever reads the broker reads it, and so no secret may be in it.
+What is said is not encrypted: whoever reads the broker reads it, and so no secret may be in it. A merchant that is not
+registered knows the settings' signing secret: it is the broker's own password that keeps it out of there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from notifier.domain.signature import Secret
 
 #: Seconds that two clocks may be apart, and that a message is believed after it was written.
 FRESH = 60.0
+#: Seconds that another machine's clock may be behind for its word to be believed right after the start.
+SKEW = 2.0
 #: Bytes of a message, sealed; larger ones are not even looked at.
 LONGEST = 1024 * 1024
 
@@ -34,10 +37,14 @@ class Unbelieved(Exception):
 class Seal:
     """Seals what this machine says and opens what others said, each message once."""
 
-    def __init__(self, secrets: Sequence[Secret], namespace: str) -> None:
+    def __init__(self, secrets: Sequence[Secret], namespace: str, since: float = 0.0) -> None:
+        """since: Unix seconds. What was said before that is not believed: a process that has just begun has not
+        remembered what was opened already.
+        """
         if not secrets:
             raise ValueError("a seal needs a secret")
         self._keys = [hkdf(secret.key, _PURPOSE + namespace.encode()) for secret in secrets]
+        self._since = since
         self._seen: OrderedDict[str, float] = OrderedDict()
 
     def seal(self, said: Mapping[str, Any], now: float) -> bytes:
@@ -72,7 +79,7 @@ class Seal:
             raise Unbelieved("forged")
 
     def _check_fresh(self, nonce: str, at: int, now: float) -> None:
-        if abs(round(now * 1000) - at) > FRESH * 1000:
+        if abs(round(now * 1000) - at) > FRESH * 1000 or at < (self._since - SKEW) * 1000:
             raise Unbelieved("stale")
         while self._seen and next(iter(self._seen.values())) < now - 2 * FRESH:  # what is older would be stale
             self._seen.popitem(last=False)

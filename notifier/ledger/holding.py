@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, TextClause, and_, exists, func, or_, select, text, update
 
 from notifier.domain.decision import HoldReason
 from notifier.ledger.database import Database
@@ -14,10 +14,13 @@ from notifier.ledger.schema import HELD, events, merchants, notifications
 
 #: The reasons that the registry ends.
 REASONS = (HoldReason.DISABLED, HoldReason.BLOCKED, HoldReason.UNKNOWN_MERCHANT)
-#: Milliseconds after a release in which what is held again at once is left alone: doubled with every run, to a bound.
+#: Milliseconds after a try to release in which what is held again at once, or could not go on, is left alone: doubled
+#: with every try, to a bound.
 FIRST_REST, LONGEST_REST = 4_000, 600_000
 #: As the indexes of what is held say it: a planner sees no more than that.
 _HELD = text(HELD)
+#: Of a merchant that is registered, and not removed.
+_REGISTERED_URL = and_(merchants.c.body.is_not(None), merchants.c.url.is_not(None))
 
 _WHOLE = (
     notifications.c.id,
@@ -74,56 +77,75 @@ async def stored(database: Database, notification: str) -> Stored | None:
     return None if row is None else _stored(row)
 
 
-async def hopeful(database: Database, now_ms: int) -> list[str]:
+async def hopeful(database: Database, now_ms: int, *, needs_url: bool) -> list[str]:
     """Merchants with something held that may be called again, as far as the database can say by itself.
 
-    Not every one of them may be: whoever releases looks at each notification once more. Raises DatabaseUnavailable.
+    needs_url: whether there is nowhere to call without a url, of the notification's own or the merchant's. Costs a look
+    into an index for each merchant with something held, however much that is. Raises DatabaseUnavailable.
+
+    Not every one of them may be: whoever releases looks at each notification once more.
     """
-    registered = and_(merchants.c.id.is_not(None), merchants.c.body.is_not(None))
+    first = select(func.min(notifications.c.merchant).label("merchant")).where(_HELD).cte("waiting", recursive=True)
+    following = (
+        select(func.min(notifications.c.merchant))
+        .where(_HELD, notifications.c.merchant > first.c.merchant)
+        .correlate(first)
+        .scalar_subquery()
+    )
+    waiting = first.union_all(select(following).where(first.c.merchant.is_not(None)))
     callable_again = or_(
-        and_(registered, merchants.c.standing == "enabled"),
+        merchants.c.id.is_(None),
+        merchants.c.body.is_(None),
+        merchants.c.standing == "enabled",
         and_(merchants.c.standing == "blocked", merchants.c.until <= now_ms),
-        and_(or_(merchants.c.id.is_(None), merchants.c.body.is_(None)), notifications.c.url.is_not(None)),
+    )
+    something = exists().where(
+        notifications.c.merchant == waiting.c.merchant,
+        *_may_be_released(now_ms),
+        *([or_(notifications.c.url.is_not(None), _REGISTERED_URL)] if needs_url else []),
     )
     query = (
-        select(notifications.c.merchant)
-        .distinct()
-        .select_from(notifications.outerjoin(merchants, merchants.c.id == notifications.c.merchant))
-        .where(*_may_be_released(now_ms), callable_again)
+        select(waiting.c.merchant)
+        .select_from(waiting.outerjoin(merchants, merchants.c.id == waiting.c.merchant))
+        .where(waiting.c.merchant.is_not(None), callable_again, something.correlate(waiting, merchants))
     )
     async with database.connect() as connection:
         return [row.merchant for row in await connection.execute(query)]
 
 
-async def take_in_hand(database: Database, merchant: str, now_ms: int, limit: int) -> list[Stored]:
-    """The merchant's oldest held ones that are not in anybody's hand; for some seconds nobody else gets them.
-
-    Raises DatabaseUnavailable.
+async def take_in_hand(database: Database, merchant: str, now_ms: int, limit: int, *, needs_url: bool) -> list[Stored]:
+    """The merchant's oldest held ones that are not in anybody's hand; for some seconds nobody else gets them, and for
+    longer each time. needs_url: see hopeful. Raises DatabaseUnavailable.
     """
+    registered = exists().where(merchants.c.id == merchant, _REGISTERED_URL)
     query = (
-        select(*_WHOLE)
-        .where(notifications.c.merchant == merchant, *_may_be_released(now_ms))
+        select(*_WHOLE, notifications.c.release_tries)
+        .where(
+            notifications.c.merchant == merchant,
+            *_may_be_released(now_ms),
+            *([or_(notifications.c.url.is_not(None), registered)] if needs_url else []),
+        )
         .order_by(notifications.c.accepted_at)
         .limit(limit)
     )
     async with database.begin() as connection:
-        found = [_stored(row) for row in await connection.execute(query)]
+        found = (await connection.execute(query)).all()
         mine: set[str] = set()
-        for run in {each.run for each in found}:
-            ids = [each.id for each in found if each.run == run]
+        for tries in {row.release_tries for row in found}:
+            ids = [row.id for row in found if row.release_tries == tries]
             taken = (
                 update(notifications)
                 .where(notifications.c.id.in_(ids), *_may_be_released(now_ms))
-                .values(release_after=now_ms + rest(run))
+                .values(release_after=now_ms + rest(tries), release_tries=tries + 1)
                 .returning(notifications.c.id)
             )
             mine |= {row.id for row in await connection.execute(taken)}
-    return [each for each in found if each.id in mine]
+    return [_stored(row) for row in found if row.id in mine]
 
 
-def rest(run: int) -> int:
-    """Milliseconds before what was released in this run may be released again."""
-    return int(min(LONGEST_REST, FIRST_REST << min(run, 20)))
+def rest(tries: int) -> int:
+    """Milliseconds before what was to be released so many times before this one may be released again."""
+    return int(min(LONGEST_REST, FIRST_REST << min(tries, 20)))
 
 
 async def held_since(database: Database, ids: Sequence[str]) -> dict[str, int]:
@@ -189,4 +211,5 @@ def _may_be_released(now_ms: int) -> tuple[ColumnElement[bool] | TextClause, ...
 
 def _stored(row: Any) -> Stored:
     columns: dict[str, Any] = {"payload": None, **row._mapping}
+    columns.pop("release_tries", None)
     return Stored(**columns)

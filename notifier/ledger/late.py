@@ -17,6 +17,7 @@ from notifier import logs
 from notifier.errors import DatabaseMismatch, DatabaseUnavailable, NotifierError
 from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
+from notifier.ledger.unavailable import retryable
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 #: Seconds that a process waits at its start for a database that is there, as a rule.
@@ -111,7 +112,8 @@ class LateDatabase(Database):
         try:
             yield
         except DatabaseUnavailable as error:
-            self.heard(str(error))
+            if not retryable(error):
+                self.heard(str(error))
             raise
 
     async def _open(self) -> None:

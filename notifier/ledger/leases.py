@@ -1,5 +1,7 @@
 """What only one agent of the fleet does at a time: whoever holds the lease, for as long as it renews it.
 
+A holder is one process: another one, also of the same machine or of a machine of the same name, is another holder.
+
 A lease is a courtesy, not a lock: where two machines' clocks disagree by more than its length, both may hold it for a
 moment. What is done under it must bear that, and does: a notification released twice is delivered twice at worst.
 """
@@ -8,8 +10,16 @@ from __future__ import annotations
 
 from sqlalchemy import or_, update
 
+from notifier.errors import NotifierError
 from notifier.ledger.database import Database
 from notifier.ledger.schema import leases
+
+
+class LeaseLost(NotifierError):
+    """What was to be done is another agent's to do by now."""
+
+    def __init__(self) -> None:
+        super().__init__("this agent was away for longer than its lease: another one goes on")
 
 
 async def take(database: Database, name: str, holder: str, now_ms: int, span_ms: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +85,26 @@ async def running(database: Database) -> list[Replay]:
         return [_read(row) for row in await connection.execute(query)]
 
 
-async def advance(database: Database, replay: str, done: int, skipped: int, cursor: str | None) -> None:
-    """So many more were done and skipped, and it goes on there. Raises DatabaseUnavailable."""
+async def advance(database: Database, replay: Replay, done: int, skipped: int, cursor: str | None) -> bool:
+    """So many more were done and skipped, and it goes on there. False, and nothing is counted, if somebody else
+    has gone on with it meanwhile. Raises DatabaseUnavailable.
+    """
     async with database.begin() as connection:
-        await connection.execute(
+        advanced = await connection.execute(
             update(replays)
-            .where(replays.c.id == replay)
+            .where(replays.c.id == replay.id, replays.c.cursor.is_not_distinct_from(replay.cursor))
             .values(done=replays.c.done + done, skipped=replays.c.skipped + skipped, cursor=cursor)
         )
+        return advanced.rowcount == 1
+
+
+async def replayed_by(database: Database, ids: Sequence[str], who: str) -> set[str]:
+    """Those of them that were sent again by this one before. Raises DatabaseUnavailable."""
+    query = select(events.c.notification).where(
+        events.c.notification.in_(ids), events.c.kind == "replayed", events.c.who == who
+    )
+    async with database.connect() as connection:
+        return set((await connection.execute(query)).scalars())
 
 
 async def complete(database: Database, replay: Replay, now_ms: int) -> None:

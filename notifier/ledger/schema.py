@@ -58,6 +58,7 @@ notifications = Table(
     Column("last_status", Integer),
     Column("finished_at", BigInteger),  # the newest run: completed, exhausted, stopped, poisoned; None otherwise
     Column("release_after", BigInteger),  # held: not to be released before
+    Column("release_tries", Integer, nullable=False, server_default="0"),  # how often it was taken in hand for that
     Index("ix_notifications_accepted_at_id", "accepted_at", "id"),
     Index("ix_notifications_merchant_accepted_at_id", "merchant", "accepted_at", "id"),
     Index("ix_notifications_status_accepted_at_id", "status", "accepted_at", "id"),

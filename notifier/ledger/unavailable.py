@@ -24,6 +24,9 @@ _OUR_FAULT = {
     sqlite3.SQLITE_MISUSE,
     sqlite3.SQLITE_RANGE,
 }
+#: Of these, what lies in the values. PostgreSQL: data exception, integrity constraint violation.
+_VALUES = {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
+_PG_VALUES = ("22", "23")
 #: But these sentences of SQLITE_ERROR say that the tables are gone, or another version's.
 _TABLES_GONE = ("no such table", "no such column", "has no column named")
 #: Classes and codes of PostgreSQL (its documentation, appendix A) that are not the fault of a statement or its values:
@@ -56,6 +59,14 @@ def retryable(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def lies_in_values(error: BaseException) -> bool:
+    """Whether it is for certain the values that the database refuses, and refuses again: too long, out of range, …"""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _VALUES
+    return str(getattr(cause, "sqlstate", None) or "").startswith(_PG_VALUES)
 
 
 def _of_driver(error: exc.DBAPIError) -> str | None:

@@ -7,6 +7,8 @@ works with the database down as well: then facts wait in the broker, and the reg
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,7 @@ from notifier.agent.pace import Pace
 from notifier.agent.registrar import Registrar
 from notifier.agent.release import Release
 from notifier.agent.replaying import Replaying
+from notifier.agent.watched import watched
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
@@ -89,9 +92,14 @@ class AgentProcess:
             settings.tiers,
             needs_url=settings.callback is None,
             clock=time.time,
+            holds=self._holds,
         )
-        self._replaying = Replaying(*publishing, settings.default_ladder, settings.tiers, clock=time.time)
-        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, settings.machine)
+        self._replaying = Replaying(
+            *publishing, settings.default_ladder, settings.tiers, clock=time.time, holds=self._holds
+        )
+        # another service of the same name, or this one before a crash, is another holder
+        holder = f"{settings.machine[:90]} {os.getpid()} {secrets.token_hex(8)}"
+        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder)
         self._pruner = Pruner(self._database, settings.retention)
         self._desk = Desk(
             settings,
@@ -138,7 +146,7 @@ class AgentProcess:
         self._desk.serve(self._parent)
         await self._database.start()
         await self._registrar.start()
-        self._watching = asyncio.create_task(self._watch_registry(), name="registry news")
+        self._watching = watched("registry news", self._watch_registry)
         self._look_again()
         await self._publisher.start(waiting=self._parent.progress)
         await self._fleet.start(waiting=self._parent.progress)
@@ -199,6 +207,9 @@ class AgentProcess:
         merchant, at = fact.get("merchant"), fact.get("at")
         if isinstance(merchant, str) and isinstance(at, int):
             await self._registrar.gone(merchant, url, at, str(fact.get("reason") or "410 Gone"))
+
+    def _holds(self) -> bool:
+        return self._keeper.holds
 
     async def _prune(self) -> bool:
         now_ms = int(time.time() * 1000)
