@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import handled
 from tests.acceptance.service import SECRET, environment, running
+from tests.acceptance.truth import HttpProducer
 from tests.conftest import TIERS, TestBroker
 from tests.integration.api.client import Client
 
@@ -87,6 +90,11 @@ def of(merchants: Simulator, ids: Sequence[str]) -> Counter[tuple[str, int]]:
     return Counter((str(each.webhook_id), each.attempt or 0) for each in about)
 
 
+def calls(merchants: Simulator, path: str) -> list[Received]:
+    """Every request at this path."""
+    return [each for each in merchants.received if each.path == path]
+
+
 def once_each(ids: Sequence[str], attempt: int = 1) -> Counter[tuple[str, int]]:
     return Counter((each, attempt) for each in ids)
 
@@ -137,6 +145,47 @@ async def test_a_block_over_http_while_a_thousand_are_due_stops_all_callbacks_an
 
     await api.becomes(nothing_left)
     assert of(merchants, ids) == once_each(ids), "each once, and no step used for having been held"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.long)])
+async def test_no_callback_starts_after_any_answer_however_often_a_merchant_is_switched_off_under_load(
+    api: Client, merchants: Simulator, rounds: int
+) -> None:
+    """Judged by the receiver; and what was held between is delivered once."""
+    await everywhere(api, "/v1/merchants", {"id": f"switched-{rounds}", "url": f"{merchants.url}/switched"})
+    path = f"/v1/merchants/switched-{rounds}"
+    producer = HttpProducer(
+        api.url, {f"switched-{rounds}": f"{merchants.url}/switched", "steady": f"{merchants.url}/steady"}
+    )
+    switched = functools.partial(calls, merchants, "/switched")
+    async with producer.load(200):
+        for turn in range(rounds):
+            before = len(switched())
+            await merchants.wait_for(lambda _, least=before: len(switched()) >= least + 20, timeout=30)
+            off, on = ("block", "unblock") if turn % 2 else ("disable", "enable")
+            await everywhere(api, f"{path}/{off}")
+            await handled(merchants)
+            came, others = len(switched()), len(calls(merchants, "/steady"))
+            await merchants.wait_for(lambda _, least=others: len(calls(merchants, "/steady")) >= least + 40, timeout=30)
+            assert len(switched()) == came, f"round {turn}"
+            await everywhere(api, f"{path}/{on}")
+    accepted = sorted(producer.accepted)
+    await merchants.wait_for(lambda _: of(merchants, accepted).total() >= len(accepted), timeout=60)
+    await handled(merchants)
+    assert of(merchants, accepted) == once_each(accepted)
+
+
+async def test_a_block_with_an_end_ends_by_itself_and_what_it_held_is_delivered(
+    api: Client, merchants: Simulator
+) -> None:
+    blocked = await everywhere(api, "/v1/merchants/for-a-while/block", {"seconds": 2})
+    (held,) = await sent(api, "for-a-while", 1, url=f"{merchants.url}/for-a-while")
+    await api.until(held, status="held", reason="blocked")
+    await merchants.wait_for(lambda _: calls(merchants, "/for-a-while"))
+    (received,) = calls(merchants, "/for-a-while")
+    assert received.ts >= datetime.fromisoformat(blocked["merchant"]["until"]).timestamp() * 1000
+    assert (received.webhook_id, received.attempt) == (held, 1)
 
 
 async def test_what_a_stranger_is_sent_is_held_and_delivered_as_soon_as_it_is_registered(
