@@ -8,6 +8,9 @@ moment. What is done under it must bear that, and does: a notification released 
 
 from __future__ import annotations
 
+import os
+import secrets
+
 from sqlalchemy import or_, update
 
 from notifier.errors import NotifierError
@@ -20,6 +23,13 @@ class LeaseLost(NotifierError):
 
     def __init__(self) -> None:
         super().__init__("this agent was away for longer than its lease: another one goes on")
+
+
+def fresh_holder(machine: str) -> str:
+    """A name for this process that no other one has: not another service of the same name, nor this one before a
+    crash, whose lease it waits for.
+    """
+    return f"{machine[:90]} {os.getpid()} {secrets.token_hex(8)}"
 
 
 async def take(database: Database, name: str, holder: str, now_ms: int, span_ms: int) -> bool:

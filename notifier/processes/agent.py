@@ -7,8 +7,6 @@ works with the database down as well: then facts wait in the broker, and the reg
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -36,7 +34,7 @@ from notifier.delivery.acceptance import Entrance
 from notifier.delivery.facts import Recorder
 from notifier.domain.merchant import Merchant
 from notifier.errors import ConfigurationError, RegistryUnreadable
-from notifier.ledger import merchants
+from notifier.ledger import leases, merchants
 from notifier.ledger.late import LateDatabase
 from notifier.ledger.pruning import Pruner
 from notifier.ledger.writing import FactWriter
@@ -97,8 +95,7 @@ class AgentProcess:
         self._replaying = Replaying(
             *publishing, settings.default_ladder, settings.tiers, clock=time.time, holds=self._holds
         )
-        # another service of the same name, or this one before a crash, is another holder
-        holder = f"{settings.machine[:90]} {os.getpid()} {secrets.token_hex(8)}"
+        holder = leases.fresh_holder(settings.machine)
         self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder)
         self._pruner = Pruner(self._database, settings.retention)
         self._desk = Desk(

@@ -36,6 +36,12 @@ async def test_of_many_that_want_it_at_once_one_gets_it(database: Database) -> N
     assert sum(taken) == 1
 
 
+def test_every_process_is_a_holder_of_its_own() -> None:
+    assert leases.fresh_holder("host") != leases.fresh_holder("host")
+    assert leases.fresh_holder("host").startswith("host ")
+    assert len(leases.fresh_holder("h" * 255)) <= 128, "as much as the column takes"
+
+
 class Work:
     """Stands for release and replay: counts its rounds, and raises what it is told."""
 
@@ -95,6 +101,33 @@ async def test_only_the_holder_of_the_lease_works_and_another_takes_over(
     await other.close()
     await other.close()
     assert await leases.take(database, LEASE, "a third", 1, 1), "it was given up"
+
+
+async def test_a_holder_that_stood_still_for_longer_than_its_lease_does_nothing_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process does that is stopped by a signal: nothing of it has noticed when it goes on."""
+    monkeypatch.setattr(keeping, "ROUND", 3600)
+    work, now, asked = Work(), [1000.0], asyncio.Event()
+
+    def clock() -> float:
+        asked.set()
+        return now[0]
+
+    one = Keeper(database, cast(Release, work), cast(Replaying, Work()), nothing, "one", clock=clock)
+    one.start()
+    await work.more()
+    assert one.holds
+    now[0] += keeping.SPAN
+    assert not one.holds
+    assert await leases.take(database, LEASE, "other", int(now[0] * 1000) + 1, 1000)
+    before = work.rounds
+    asked.clear()
+    one.wake()
+    async with asyncio.timeout(10):
+        await asked.wait()  # how late it is, before the round
+    await one.close()
+    assert work.rounds == before
 
 
 async def test_a_round_comes_at_news_whatever_went_wrong_before(

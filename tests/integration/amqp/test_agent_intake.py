@@ -17,6 +17,7 @@ from publishing import message, publishing
 from queues import Bench
 
 from notifier.agent import intake as intake_module
+from notifier.agent import watched as watched_module
 from notifier.agent.intake import Intake, Writer
 from notifier.broker import poison
 from notifier.broker.publisher import Publisher
@@ -198,6 +199,74 @@ async def test_a_ledger_that_takes_nothing_at_all_sends_nothing_to_poison(
         await until(lambda: intake.facts >= 2, "all facts")
         assert intake.poisoned == 0
     assert await bench.ready(topology.poison) == 0
+
+
+@pytest.mark.parametrize("times", [1, 3], ids=["once", "as long as it may be another's fault"])
+async def test_a_fact_that_is_alone_when_something_unforeseen_happens_is_stored_all_the_same(
+    broker, bench: Bench, topology, declared, database, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr(intake_module, "DOUBTS", (0.01, 0.01, 0.01))
+    moody = Moody(FactWriter(database))
+
+    class Passing(Moody):
+        async def write(self, facts: Facts) -> object:
+            moody.down = RuntimeError("cached plan must not change result type") if moody.tried < times else None
+            return await moody.write(facts)
+
+    async with publishing(broker.url, topology) as publisher, taking(broker, topology, Passing()) as intake:
+        await tell(publisher, topology, attempts(notification("n1"))[1:])
+        await until(lambda: intake.facts == 1, "the fact")
+    assert moody.tried == times + 1
+    assert (await row(database, "n1"))["status"] == "completed"
+    assert await bench.left(topology.ledger) == 0
+    assert await bench.ready(topology.poison) == 0
+
+
+async def test_a_fact_that_fails_again_and_again_for_reasons_unknown_goes_to_poison(
+    broker, bench: Bench, topology, declared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "DOUBTS", (0.01, 0.01, 0.01))
+    moody = Moody()
+    moody.down = RuntimeError("nobody knows why")
+    async with publishing(broker.url, topology) as publisher, taking(broker, topology, moody) as intake:
+        await tell(publisher, topology, attempts(notification("n1"))[1:])
+        (buried,) = await bench.take(topology.poison)
+        await until(lambda: intake.poisoned == 1, "one that is poisoned")
+    assert moody.tried == 4
+    assert "nobody knows why" in poison.read(buried, topology).reason
+
+
+async def test_a_fact_that_goes_to_poison_switches_nobody_off(
+    broker, bench: Bench, topology, declared, database
+) -> None:
+    (attempt, stopped) = attempts(notification("n1"), Stopped("410 Gone", disable=True))
+    async with publishing(broker.url, topology) as publisher, taking(broker, topology, FactWriter(database)) as intake:
+        await tell(publisher, topology, [attempt, stopped | {"run": "zero"}])
+        await bench.take(topology.poison)
+        await until(lambda: intake.facts == 1, "the attempt")
+    assert await bench.left(topology.ledger) == 0, "acknowledged, and `nobody` was not called"
+
+
+async def test_whatever_breaks_the_intake_off_it_begins_again(
+    broker, bench: Bench, topology, declared, database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_module, "FIRST_PAUSE", 0.01)
+    moody, broken = Moody(FactWriter(database)), 0
+    moody.down = DatabaseUnavailable("the disk is full")
+
+    async def cannot_stop() -> bool:
+        nonlocal broken
+        broken += 1
+        moody.down = None
+        raise RuntimeError("basic.cancel failed as nobody foresaw")
+
+    async with publishing(broker.url, topology) as publisher, taking(broker, topology, moody) as intake:
+        monkeypatch.setattr(intake._consumer, "stop_taking", cannot_stop)
+        await tell(publisher, topology, attempts(notification("n1")))
+        await until(lambda: intake.facts == 2, "all facts")
+        monkeypatch.undo()
+    assert broken == 1
+    assert await bench.left(topology.ledger) == 0
 
 
 async def test_large_facts_narrow_what_is_in_hand_and_small_ones_widen_it_again(

@@ -29,7 +29,7 @@ from notifier.errors import DatabaseUnavailable
 from notifier.ledger import holding, merchants
 from notifier.ledger.late import LateDatabase
 from notifier.ledger.merchants import Row
-from notifier.ledger.writing import FactWriter
+from notifier.ledger.writing import BadFact, FactWriter
 
 DEFAULT = Ladder.parse("0s,5s,1s")
 
@@ -171,6 +171,102 @@ async def test_what_is_held_again_at_once_rests_longer_each_time(stage: Stage) -
         stage.now[0] += seconds - 0.5
         assert await stage.release.round() == 0, f"not within {seconds} s"
         stage.now[0] += 1
+
+
+async def test_what_is_held_for_the_users_own_callback_needs_no_url(stage: Stage) -> None:
+    stage.release._needs_url = False
+    stage.overrides.add("m1")
+    await stage.store(*held(notification("n1")))
+    assert await stage.release.round() == 0
+    stage.overrides.clear()
+    assert await stage.release.round() == 1
+    assert (await stage.next_in(Tier(1))).id == "n1"
+
+
+async def test_a_replay_of_a_delivered_one_that_is_held_goes_on(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.DISABLED)
+    first = notification("n1")
+    await stage.store(*attempts(first), *held(replace(first, run=1), HoldReason.DISABLED))
+    assert await stage.release.round() == 0
+    await stage.becomes("m1", Standing.ENABLED)
+    assert await stage.release.round() == 1
+    assert (await stage.next_in(Tier(1))).run == 2
+    assert await holding.count(stage.database) == 0
+
+
+async def test_one_that_cannot_go_on_hinders_no_other_and_ends_at_its_deadline(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    names = [f"n{number}" for number in range(5)]
+    for name in names:
+        run = wire.MOST_RUN if name == "n2" else 0
+        await stage.store(*held(notification(name, run=run, ladder=Ladder.parse("1s"))))
+    assert await stage.release.round() == 4
+    for _ in range(3):
+        stage.now[0] += 700
+        assert await stage.release.round() == 0, "each is published once"
+    assert await stage.bench.ready(stage.topology.work_queue(Tier(1))) == 4
+    stage.now[0] += GRACE_MS / 1000
+    assert await stage.release.end_overdue() == 1
+    assert (await row(stage.database, "n2"))["status"] == "exhausted"
+
+
+async def test_a_fact_that_the_ledger_refuses_keeps_no_other_from_being_marked(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    for number in range(5):
+        await stage.store(*held(notification(f"n{number}")))
+    write = stage.writer.write
+
+    async def refuses(facts: Any) -> object:
+        if any(fact["notification"] == "n2" for fact in facts):
+            raise BadFact("not this one")
+        return await write(facts)
+
+    monkeypatch.setattr(stage.writer, "write", refuses)
+    assert await stage.release.round() == 5
+    released = await rows(stage.database, "SELECT notification FROM events WHERE kind = 'released'")
+    assert sorted(each["notification"] for each in released) == ["n0", "n1", "n3", "n4"]
+    (fact,) = await stage.bench.facts(stage.topology.ledger, 1)
+    assert (fact["kind"], fact["notification"]) == ("released", "n2"), "where people find what cannot be stored"
+
+
+async def test_what_cannot_go_on_takes_nothing_of_the_rate(stage: Stage) -> None:
+    for merchant in ("bad", "good"):
+        await stage.becomes(merchant, Standing.ENABLED)
+    for number in range(40):
+        told = held(notification(f"bad-{number}", "bad"))
+        await stage.store(*(fact | {"headers": {**fact["headers"], "step": "two"}} for fact in told))
+    await stage.store(*(fact for number in range(5) for fact in held(notification(f"good-{number}", "good"))))
+    stage.release._pace = Pace(20, clock=lambda: 1.0)  # five, and no more ever: that clock stands still
+    releasing = asyncio.create_task(stage.release.round())
+    came = await stage.bench.take(stage.topology.work_queue(Tier(1)), 5, timeout=20)
+    assert {wire.read(message).merchant for message in came} == {"good"}
+    releasing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await releasing
+
+
+async def test_an_agent_that_lost_its_lease_releases_and_ends_nothing(stage: Stage) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    await stage.store(*held(notification("n1", ladder=Ladder.parse("1s"))))
+    stage.release._holds = lambda: False
+    assert await stage.release.round() == 0
+    stage.now[0] += GRACE_MS / 1000 + 60
+    assert await stage.release.end_overdue() == 0
+    assert (await row(stage.database, "n1"))["status"] == "held"
+    stage.release._holds = lambda: True
+    assert await stage.release.end_overdue() == 1
+
+
+async def test_a_work_queue_that_was_deleted_is_declared_again(stage: Stage, deleting: Any) -> None:
+    await stage.becomes("m1", Standing.ENABLED)
+    await stage.store(*held(notification("n1")))
+    await deleting.queue_delete(stage.topology.work_queue(Tier(1)))
+    assert await stage.release.round() == 0
+    stage.now[0] += 5
+    assert await stage.release.round() == 1
+    assert (await stage.next_in(Tier(1))).id == "n1"
 
 
 async def test_a_thousand_of_many_merchants_are_all_released_once(stage: Stage) -> None:

@@ -22,12 +22,15 @@ from notifier.broker.topology import Topology
 from notifier.delivery.facts import Recorder
 from notifier.domain import fact, wire
 from notifier.domain.decision import Exhausted, NextTier, Stopped
+from notifier.domain.fact import Fact
 from notifier.domain.ladder import Ladder
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
-from notifier.errors import Conflict, InvalidInput, NotFound
+from notifier.errors import Conflict, DatabaseUnavailable, InvalidInput, NotFound, PublishRefused
 from notifier.ledger import replays
+from notifier.ledger.holding import Stored
 from notifier.ledger.late import LateDatabase
+from notifier.ledger.leases import LeaseLost
 from notifier.ledger.writing import FactWriter
 
 DEFAULT = Ladder.parse("0s,5s")
@@ -212,6 +215,90 @@ async def test_a_job_goes_on_where_an_agent_that_died_had_left_it(stage: Stage) 
     job = await replays.get(stage.database, started["replay"])
     assert job is not None
     assert (job.state, job.done, job.skipped) == ("done", 3 * PIECE, 0)
+
+
+async def test_one_that_the_broker_never_takes_is_skipped_and_no_other_is_sent_twice(stage: Stage) -> None:
+    names = await stage.exhausted(4)
+    big = notification("pill", extra={f"x{number}": "x" * 16_000 for number in range(10)})
+    await stage.store(*attempts(big, ENDS))
+    started = await stage.replaying.start({"status": "exhausted"}, "alice")
+    await stage.rounds()
+    job = await replays.get(stage.database, started["replay"])
+    assert job is not None
+    assert (job.state, job.done, job.skipped) == ("done", 4, 1)
+    assert await stage.came(Tier(1), 4) == names
+    assert (await row(stage.database, "pill"))["status"] == "exhausted"
+
+
+@pytest.mark.parametrize("later", [PublishRefused("the queue is full"), DatabaseUnavailable("it is locked")])
+async def test_what_hinders_one_for_a_while_sends_no_other_twice(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, later: Exception
+) -> None:
+    """Also when what was sent has ended again before the piece is looked at again."""
+    names = await stage.exhausted(5)
+    started = await stage.replaying.start({"merchant": "m1"}, "alice")
+    again, tried = stage.replaying._again, list[str]()
+
+    async def hindered(stored: Stored, who: str) -> Fact:
+        tried.append(stored.id)
+        if stored.id == names[1] and tried.count(stored.id) < 3:
+            raise later
+        return await again(stored, who)
+
+    monkeypatch.setattr(stage.replaying, "_again", hindered)
+    for _ in range(2):
+        with pytest.raises(type(later)):
+            await stage.replaying.round()
+        for name in sorted({*names} - {names[1]}):
+            await stage.store(*attempts(notification(name, run=1)))
+    await stage.rounds()
+    assert await stage.came(Tier(1), 5) == names
+    assert sorted(tried) == sorted([*names, names[1], names[1]])
+    job = await replays.get(stage.database, started["replay"])
+    assert job is not None
+    assert (job.state, job.done, job.skipped) == ("done", 5, 0)
+
+
+async def test_an_agent_that_lost_its_lease_sends_nothing_more_of_a_job(stage: Stage) -> None:
+    names = await stage.exhausted(3)
+    await stage.replaying.start({"status": "exhausted"}, "alice")
+    stage.replaying._holds = lambda: False
+    assert await stage.replaying.round() == 0
+    asked = iter([True, False])
+    stage.replaying._holds = lambda: next(asked, False)
+    with pytest.raises(LeaseLost):
+        await stage.replaying.round()
+    assert await stage.bench.ready(stage.topology.wait_queue(Tier(1))) == 0
+    stage.replaying._holds = lambda: True
+    await stage.rounds()
+    assert await stage.came(Tier(1), 3) == names
+
+
+async def test_a_replay_of_a_delivered_one_is_on_its_way_like_any_other(stage: Stage) -> None:
+    await stage.store(*attempts(notification("n1")))
+    assert (await stage.replaying.one("n1", "alice"))["run"] == 1
+    with pytest.raises(Conflict, match="is on its way"):
+        await stage.replaying.one("n1", "alice")
+    answer = await stage.cancelling.cancel("n1", "alice", None)
+    assert answer["status"] == "stopped"
+    ((_, run, _),) = stage.registrar.cancelled
+    assert run == 2
+    now = await row(stage.database, "n1")
+    assert (now["status"], now["stands"]) == ("completed", "stopped")
+
+
+async def test_what_is_cancelled_is_cancelled_also_when_the_database_goes_away_then(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.store(*held(notification("n1")))
+
+    async def down(facts: object) -> None:
+        raise DatabaseUnavailable("it is locked")
+
+    monkeypatch.setattr(stage.writer, "write", down)
+    assert (await stage.cancelling.cancel("n1", "alice", None))["status"] == "stopped"
+    (told,) = await stage.bench.facts(stage.topology.ledger, 1)
+    assert (told["kind"], told["notification"], told["run"]) == ("stopped", "n1", 1)
 
 
 async def test_a_job_that_is_stopped_sends_no_more(stage: Stage) -> None:
