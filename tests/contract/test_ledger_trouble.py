@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from notifier.errors import DatabaseUnavailable
 from notifier.ledger import database as door
-from notifier.ledger import late, notifications
+from notifier.ledger import late, notifications, unavailable
 from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
 from notifier.ledger.notifications import Filter
@@ -160,6 +160,18 @@ async def test_an_error_that_lies_in_the_statement_or_its_values_stays_what_it_i
         await take_leases(database, "keeper", "keeper")
     with pytest.raises(DBAPIError):
         await run(database, "SELEKT 1")
+
+
+async def test_what_lies_in_the_values_for_certain_is_told_from_what_may_be_over_the_next_time(
+    database: Database,
+) -> None:
+    with pytest.raises(IntegrityError) as twice:
+        await take_leases(database, "keeper", "keeper")
+    assert unavailable.lies_in_values(twice.value)
+    with pytest.raises(DBAPIError) as spelling:
+        await run(database, "SELEKT 1")
+    assert not unavailable.lies_in_values(spelling.value)
+    assert not unavailable.lies_in_values(MemoryError())
 
 
 async def test_an_error_of_the_callers_own_undoes_the_transaction_and_passes(database: Database) -> None:
