@@ -101,6 +101,28 @@ def test_one_secret_in_common_is_enough_while_secrets_are_rotated(
         (genuine(b'{"at": 1e400, "nonce": "1"}'), "garbage"),
         (genuine(b'{"at": ' + b"9" * 400 + b', "nonce": "1"}'), "stale"),
     ],
+    # texts made here differ from process to process, and so would names made of them
+    ids=[
+        "another secret",
+        "another namespace",
+        "changed",
+        "no signature",
+        "many signatures",
+        "no text",
+        "nothing",
+        "no line",
+        "too long",
+        "no JSON",
+        "too deep",
+        "no UTF-8",
+        "no object",
+        "no moment",
+        "a moment that is none",
+        "too old",
+        "from the future",
+        "infinite",
+        "a moment of 400 digits",
+    ],
     ids=lambda value: value if isinstance(value, str) else repr(value[-20:]),
 )
 def test_nobody_else_is_believed(sealed: bytes, reason: str) -> None:
