@@ -123,7 +123,6 @@ def test_one_secret_in_common_is_enough_while_secrets_are_rotated(
         "infinite",
         "a moment of 400 digits",
     ],
-    ids=lambda value: value if isinstance(value, str) else repr(value[-20:]),
 )
 def test_nobody_else_is_believed(sealed: bytes, reason: str) -> None:
     assert refused(Seal([OLD], "notifier"), sealed) == reason
