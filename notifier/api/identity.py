@@ -50,7 +50,7 @@ class Who:
     merchant: str | None = None
 
     def __str__(self) -> str:
-        return {SETTINGS: "the settings' token", LOCAL: "someone on this machine"}.get(self.id, f"token {self.id}")
+        return {SETTINGS: "the settings' token", LOCAL: "an operator"}.get(self.id, f"token {self.id}")
 
 
 class Identities:

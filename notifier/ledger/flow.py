@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Select, case, func, select
 
 from notifier.ledger import shown
 from notifier.ledger.database import Database
+from notifier.ledger.notifications import SUMMARY
 from notifier.ledger.schema import attempts, events, notifications
 
 
@@ -42,21 +43,40 @@ async def flow(database: Database, since_ms: int, span_ms: int, *, until_ms: int
         ]
 
 
-async def replayed(database: Database, since_ms: int, until_ms: int) -> dict[str, int]:
-    """What became of the notifications that were sent again from one moment to another: status → how many.
+async def replayed(database: Database, since_ms: int, until_ms: int, who: str) -> dict[str, int]:
+    """What became of the notifications that `who` sent again from one moment to another: status → how many.
 
     Raises DatabaseUnavailable.
     """
-    again = select(events.c.notification).where(
-        events.c.kind == "replayed", events.c.at >= since_ms, events.c.at <= until_ms
-    )
     query = (
         select(notifications.c.stands.label("status"), func.count())
-        .where(notifications.c.id.in_(again))
+        .where(notifications.c.id.in_(_again(since_ms, until_ms, who)))
         .group_by(notifications.c.stands)
     )
     async with database.connect() as connection:
         return {status: int(count) for status, count in await connection.execute(query)}
+
+
+async def sent_again(database: Database, since_ms: int, until_ms: int, who: str, limit: int) -> list[Mapping[str, Any]]:
+    """Those notifications, as lists tell them: what is not delivered first, then the newest.
+
+    Raises DatabaseUnavailable.
+    """
+    delivered = case((notifications.c.stands == "completed", 1), else_=0)
+    query = (
+        select(*SUMMARY)
+        .where(notifications.c.id.in_(_again(since_ms, until_ms, who)))
+        .order_by(delivered, notifications.c.accepted_at.desc(), notifications.c.id.desc())
+        .limit(limit)
+    )
+    async with database.connect() as connection:
+        return [shown.notification(row) for row in (await connection.execute(query)).mappings().all()]
+
+
+def _again(since_ms: int, until_ms: int, who: str) -> Select[tuple[str]]:
+    return select(events.c.notification).where(
+        events.c.kind == "replayed", events.c.at >= since_ms, events.c.at <= until_ms, events.c.who == who
+    )
 
 
 async def rates(database: Database, merchants: Sequence[str], since_ms: int) -> dict[str, tuple[int, int]]:

@@ -23,6 +23,7 @@ from notifier.ledger.overview import merchant_rates, tiers, totals, undelivered
 from notifier.ledger.schema import attempts, events, notifications
 
 __all__ = [
+    "SUMMARY",
     "Filter",
     "Page",
     "attempts_after",
@@ -40,7 +41,8 @@ __all__ = [
 #: At most so many attempts and events of one notification are shown: a replay adds to them, and there may be many.
 MOST_SHOWN = 1000
 
-_SUMMARY = [
+#: What lists tell of each.
+SUMMARY = [
     *(column for column in notifications.c if column.name not in ("payload", "headers") and column.name[-3:] != "_of"),
     notifications.c.payload.is_not(None).label("payload_kept"),
 ]
@@ -57,7 +59,7 @@ class Page:
 async def list_notifications(database: Database, wanted: Filter, after: str | None, limit: int) -> Page:
     """One page, the newest accepted first. after: `next` of the page before. Raises InvalidInput for another text."""
     newest_first = notifications.c.accepted_at.desc(), notifications.c.id.desc()
-    query = select(*_SUMMARY).where(*wanted.conditions()).order_by(*newest_first).limit(limit + 1)
+    query = select(*SUMMARY).where(*wanted.conditions()).order_by(*newest_first).limit(limit + 1)
     if after is not None:
         query = _after(query, after)
     async with database.connect() as connection:
@@ -70,7 +72,7 @@ async def list_notifications(database: Database, wanted: Filter, after: str | No
 async def show(database: Database, notification: str) -> dict[str, Any] | None:
     """One with its payload, attempts and events, each in the order of time; None for an id that is not known."""
     name = clean(notification)
-    whole = select(*_SUMMARY, notifications.c.payload).where(notifications.c.id == name)
+    whole = select(*SUMMARY, notifications.c.payload).where(notifications.c.id == name)
     made = select(attempts).where(attempts.c.notification == name).order_by(attempts.c.run, attempts.c.number)
     made = made.order_by(attempts.c.started, attempts.c.seq).limit(MOST_SHOWN)
     noted = select(events).where(events.c.notification == name).order_by(events.c.at, events.c.id).limit(MOST_SHOWN)

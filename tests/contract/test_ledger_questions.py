@@ -226,14 +226,17 @@ async def test_what_was_delivered_and_is_held_when_it_is_sent_again_is_undeliver
     assert (item["status"], item["finished_at"]) == ("completed", None)
     assert item["due_at"] == "2026-11-21T10:00:09.000Z"
     assert await notifications.tiers(database) == {"1s": NOW + 9000}, "it may be late like any other"
-    assert await flow.replayed(database, NOW, NOW + 10_000) == {"accepted": 1}
+    assert await flow.replayed(database, NOW, NOW + 10_000, "ann") == {"accepted": 1}
+    assert await flow.replayed(database, NOW, NOW + 10_000, "somebody else") == {}
+    assert await flow.sent_again(database, NOW, NOW + 10_000, "somebody else", 10) == []
     await write(database, told.held(again, HoldReason.BLOCKED, NOW + 9100))
     (group,) = await notifications.undelivered(database, Filter())
     assert (group["status"], group["reason"], group["count"]) == ("held", "blocked", 1)
     for stated in ({"status": "held"}, {"status": "held,exhausted"}, {"reason": "blocked"}):
         (item,) = (await notifications.list_notifications(database, Filter.parse(stated), None, 10)).items
         assert (item["id"], item["status"], item["reason"], item["due_at"]) == ("a", "completed", "blocked", None)
-    assert await flow.replayed(database, NOW, NOW + 10_000) == {"held": 1}
+    assert await flow.replayed(database, NOW, NOW + 10_000, "ann") == {"held": 1}
+    assert [each["id"] for each in await flow.sent_again(database, NOW, NOW + 10_000, "ann", 10)] == ["a"]
 
 
 async def test_totals_name_every_status(several: Database) -> None:

@@ -21,13 +21,13 @@ def labels(cause: Cause) -> list[str]:
         (
             group("m", "held", reason="blocked"),
             registered("m", standing="blocked", why="charged twice.", since=iso(60), until=iso(-60), who="root"),
-            "m is blocked since 21 Nov 11:59, by root until 21 Nov 12:01: charged twice.",
+            "m is blocked until 21 Nov 12:01 UTC. Since 21 Nov 11:59 UTC, by root: charged twice.",
             ["Unblock m"],
         ),
         (
             group("m", "held", reason="disabled"),
             registered("m", standing="disabled", why="answered 410 Gone", since=iso(60), who="notifier"),
-            "m is disabled since 21 Nov 11:59, by notifier: answered 410 Gone.",
+            "m is disabled. Since 21 Nov 11:59 UTC, by notifier: answered 410 Gone.",
             ["Enable m"],
         ),
         (
@@ -161,6 +161,42 @@ def test_one_notification_offers_itself_again_while_its_payload_is_kept() -> Non
     exhausted = notification(status="exhausted", last_error="timeout", last_status=None)
     assert labels(of_one(exhausted, registered("lyon-books"))) == ["Send it again"]
     assert labels(of_one(exhausted | {"payload_kept": False}, registered("lyon-books"))) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "sentence"),
+    [
+        (
+            "http://127.0.0.1:81/new",
+            "127.0.0.1:80",
+            "m's address was changed after these failed (21 Nov 11:59 UTC). Send them again now.",
+        ),
+        (
+            "https://new.example/hooks",
+            "203.0.113.9:443",
+            "m's settings were changed after these failed (21 Nov 11:59 UTC). Send them again now.",
+        ),
+    ],
+)
+def test_what_failed_before_its_merchant_was_changed_says_so_and_what_it_was(
+    url: str, address: str, sentence: str
+) -> None:
+    merchant = registered("m", url=url, changed_at=iso(60))
+    failed = group("m", "exhausted", last_error="connect", tried_at=iso(90), address=address)
+    cause = of_group(failed, merchant)
+    assert cause.sentence == sentence
+    assert cause.explanation == "Before that: m cannot be reached: nobody answers at its address."
+    assert [way.label for way in cause.ways if way.primary] == ["Send all 12 again"]
+    assert of_group(failed | {"tried_at": iso(30)}, merchant).sentence.startswith("m cannot be reached")
+    assert of_group(failed | {"own_url": True}, merchant).sentence.startswith("m cannot be reached")
+
+
+def test_another_address_is_saved_alone_or_with_sending_again_what_had_failed() -> None:
+    (change, again) = of_group(group("m", "exhausted", last_error="connect"), registered("m")).ways
+    assert change.also == "Save, and send the 12 again"
+    assert change.values == again.values == {"merchant": "m", "status": "exhausted", "error": "connect"}
+    (climbing,) = of_group(group("m", "attempted", last_error="connect"), registered("m")).ways
+    assert climbing.also == ""
 
 
 def test_a_merchant_that_is_off_is_told_although_nothing_is_undelivered_yet() -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from notifier.api.pages import story, words
+from notifier.api.pages import causes, story, words
 from notifier.api.pages.charts import curve, staircase
 from notifier.api.pages.course import SPANS, lines, together
 from notifier.api.pages.frame import local
 from notifier.api.pages.looking import Undelivered
 from notifier.api.pages.overview import overview, totals, troubles_of
 from notifier.api.pages.rendering import render
-from tests.unit.pages_examples import NOW, NOW_MS, attempt, courses, iso, live, notification, slot, tier
+from tests.unit.pages_examples import NOW, NOW_MS, attempt, courses, iso, live, notification, registered, slot, tier
 
 NOTHING = Undelivered([], 0, 0, frozenset())
 
@@ -86,6 +86,12 @@ def test_a_curve_ends_at_the_right_edge_and_fills_the_height_at_its_peak() -> No
     assert curve([1], 1, 3).line == ""
 
 
+def test_a_curve_has_no_line_where_nothing_was() -> None:
+    drawn = curve([5, 0, 0, 0, 5], peak=5, slots=5)
+    assert drawn.line == "M0.0 4.0L75.0 98.0M225.0 98.0L300.0 4.0"
+    assert curve([0, 0, 0], peak=1, slots=3).area == ""
+
+
 def test_the_courses_of_all_tiers_add_up() -> None:
     assert together({"1s": [(1, 2)] * SPANS, "3s": [(10, 20)] * SPANS}) == [(11, 22)] * SPANS
     assert lines([(50, 5)] * SPANS).peak == 10
@@ -147,12 +153,20 @@ def test_what_happened_is_told_newest_first() -> None:
     ]
 
 
+def test_attempts_are_counted_on_after_it_was_sent_again() -> None:
+    shown = notification(status="completed", attempts=4, run=1)
+    shown["attempt_log"].append(attempt(1, 0, "1s", 2, 3.0, run=1, error=None, status=200))
+    assert story.entries(shown)[0]["title"] == "4th attempt: 200 OK"
+    assert story.headline(shown).startswith("Delivered at the 4th attempt")
+
+
 @pytest.mark.parametrize(
     ("more", "sentence", "way"),
     [
         (
             {},
-            "Tier 5s is paused since 21 Nov 11:53 by root until 21 Nov 12:30: the network of Lyon is being moved.",
+            "Tier 5s is paused since 21 Nov 11:53 UTC by root until 21 Nov 12:30 UTC: "
+            "the network of Lyon is being moved.",
             "Resume 5s",
         ),
         (
@@ -183,6 +197,17 @@ def test_the_first_page_says_nothing_of_what_merchants_got_while_the_ledger_is_a
     assert view["headline"] == "The service needs you."
     assert "cannot be told" in view["lead"]
     assert "undelivered" not in view["lead"]
+
+
+def test_the_first_page_says_who_is_switched_off_although_nothing_is_held_for_them() -> None:
+    off = causes.of_standing(registered("blue-bikes", standing="blocked", until=iso(-60), since=iso(60), who="root"))
+    assert off is not None
+    view = overview(live(tiers=[], slots=[]), {}, NOTHING, [], [off])
+    assert view["headline"] == "One merchant is switched off."
+    around = {"here": "/", "undelivered": 0, "sought": "", "said": None, "signed_in": False}
+    page = render("overview.html", NOW, view=view, frame=around)
+    assert "blue-bikes is blocked until 21 Nov 12:01 UTC. Since 21 Nov 11:59 UTC, by root." in page
+    assert "Unblock blue-bikes</button>" in page
 
 
 def test_the_shares_of_the_statuses_fill_the_bar() -> None:

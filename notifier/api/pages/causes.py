@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from notifier.api.pages.failures import phrase, said_of
-from notifier.api.pages.words import Moment, many, stamp
+from notifier.api.pages.words import Moment, many, milliseconds, stamp
 
 _OWN_ADDRESS = (
     "They bring an address of their own from the program that handed them in: {}. If it is wrong, it has to be "
@@ -39,7 +39,9 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One thing to do: a form that posts `values` to `where`, or a link to it."""
+    """One thing to do: a form that posts `values` to `where`, or a link to it. also: the label of a second button of
+    the form, which sends again as well what `values` selects.
+    """
 
     label: str
     where: str
@@ -47,6 +49,7 @@ class Way:
     post: bool = True
     primary: bool = False
     ask: Field | None = None
+    also: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +92,16 @@ class Cause:
 def of_group(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Cause:
     """The cause of one group of `ledger.notifications.undelivered`. merchant: as the registry shows it, None if it does
     not know it. Needs of the group: merchant, status, reason, last_error, count, newest; takes last_status, detail,
-    answer (of the merchant's server) and own_url (the notifications bring their own address).
+    answer (of the merchant's server), tried_at (its last attempt) and own_url (they bring their own address).
     """
     judged = judge(group, merchant)
     selection = selection_of(group)
     ways = list(judged.ways)
     if judged.again:
-        label = "Send it again" if group["count"] == 1 else f"Send all {group['count']:,} again"
+        one = group["count"] == 1
+        label = "Send it again" if one else f"Send all {group['count']:,} again"
+        also = "Save, and send it again" if one else f"Save, and send the {group['count']:,} again"
+        ways = [replace(way, values=selection, also=also) if way.ask else way for way in ways]
         ways.append(Way(label, "/replays", selection, primary=not any(way.primary for way in ways)))
     return _cause(group, judged, ways, selection)
 
@@ -174,7 +180,7 @@ def off(merchant: Mapping[str, Any]) -> Judgement | None:
         until = f" until {stamp(merchant['until'])}" if merchant.get("until") else ""
         return Judgement(
             "held",
-            f"{name} is blocked{_since(merchant)}{until}{_because(merchant)}.",
+            f"{name} is blocked{until}.{_told(merchant)}",
             "Nothing is sent to it. What is meant for it is kept here, and goes out by itself once it is unblocked.",
             [Way(f"Unblock {name}", f"{place}/unblock", primary=True)],
             again=False,
@@ -182,7 +188,7 @@ def off(merchant: Mapping[str, Any]) -> Judgement | None:
     if merchant["standing"] == "disabled":
         return Judgement(
             "held",
-            f"{name} is disabled{_since(merchant)}{_because(merchant)}.",
+            f"{name} is disabled.{_told(merchant)}",
             "Nothing is sent to it. What is meant for it is kept here, and goes out by itself once it is enabled.",
             [Way(f"Enable {name}", f"{place}/enable", primary=True)],
             again=False,
@@ -258,6 +264,9 @@ def _gone(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judge
 
 def _climbing(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
     """It fails, but is tried again: what can be corrected now is worth more than sending again later."""
+    if (changed := _changed_since(group, merchant)) is not None:
+        sentence = f"{group['merchant']}'s {changed}; the next attempt counts."
+        return Judgement("wait", sentence, "It is made by itself, as their ladder says.", again=False)
     judged = _failed(group, merchant)
     ways = [way for way in judged.ways if way.ask] if merchant and merchant["standing"] == "enabled" else judged.ways
     explanation = _AGAIN_BY_ITSELF
@@ -281,6 +290,9 @@ def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Jud
             standing.ways, quote=detail, again=False,
         )  # fmt: skip
     ways: list[Way] = _address_ways(group, merchant) if address else []
+    if (changed := _changed_since(group, merchant)) is not None:
+        told = f"Before that: {sentence}"
+        return Judgement("bad", f"{name}'s {changed}. Send them again now.", told, ways)
     return Judgement("bad", sentence, explanation, ways, quote=detail)
 
 
@@ -296,11 +308,6 @@ def _address_ways(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) 
             ask=Field("url", f"Address (URL) of {merchant['id']}", str(merchant.get("url") or ""), kind="url"),
         )
     ]
-
-
-def _send_again(count: int, selection: Mapping[str, str], *, primary: bool) -> Way:
-    label = "Send it again" if count == 1 else f"Send all {count:,} again"
-    return Way(label, "/replays", selection, primary=primary)
 
 
 def _quote(group: Mapping[str, Any]) -> str:
@@ -321,14 +328,38 @@ def _place_of(url: str | None) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _since(merchant: Mapping[str, Any]) -> str:
-    since = f" since {stamp(merchant['since'])}" if merchant.get("since") else ""
-    return since + (f", by {merchant['who']}" if merchant.get("who") else "")
-
-
-def _because(merchant: Mapping[str, Any]) -> str:
+def _told(merchant: Mapping[str, Any]) -> str:
+    """Since when it is off, by whom and why, as a sentence of its own."""
+    since = f"since {stamp(merchant['since'])}" if merchant.get("since") else ""
+    who = f"by {merchant['who']}" if merchant.get("who") else ""
     why = str(merchant.get("why") or "").strip().rstrip(".")
-    return f": {why}" if why else ""
+    why = "" if why == f"{merchant['standing']} by an operator" else why  # that is what no reason is kept as
+    said = ", ".join(part for part in (since, who) if part)
+    said = f"{said[:1].upper()}{said[1:]}"
+    return f" {': '.join(part for part in (said, why) if part)}." if said or why else ""
+
+
+def _changed_since(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> str | None:
+    """What of the merchant was changed after the last of them had failed, and when; None if nothing was."""
+    if merchant is None or group.get("own_url") or not group.get("tried_at") or not merchant.get("changed_at"):
+        return None
+    if milliseconds(merchant["changed_at"]) <= milliseconds(group["tried_at"]):
+        return None
+    what = "address was" if _elsewhere(merchant.get("url"), group.get("address")) else "settings were"
+    return f"{what} changed after these failed ({stamp(merchant['changed_at'])})"
+
+
+def _elsewhere(url: str | None, address: str | None) -> bool:
+    """The url certainly leads to another address than this one, `127.0.0.1:80`; a name says only its port."""
+    try:
+        parts = urlsplit(url or "")
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    called, _, called_port = (address or "").rpartition(":")
+    numeric = host.replace(".", "").isdecimal() or ":" in host
+    return bool(called) and (str(port) != called_port or (numeric and host != called.strip("[]")))
 
 
 def quoted(merchant: str) -> str:

@@ -23,7 +23,9 @@ WIDTH, HEIGHT = 300.0, 100.0
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line over time and the area below it, as SVG paths; empty without two values."""
+    """One line over time and the area below it, as SVG paths; empty without two values, or if all are zero. The
+    line leaves out where nothing was: two lines at zero would hide each other.
+    """
 
     line: str
     area: str
@@ -40,8 +42,14 @@ def curve(values: Sequence[float], peak: float, slots: int) -> Curve:
         f"{left + step * place:.1f} {HEIGHT - 2 - (HEIGHT - 6) * min(value / top, 1):.1f}"
         for place, value in enumerate(values)
     ]
-    line = "M" + "L".join(points)
-    return Curve(line, f"{line}L{WIDTH:g} {HEIGHT:g}L{left:.1f} {HEIGHT:g}Z")
+    if not any(values):
+        return Curve("", "")
+    some = [value > 0 for value in values]
+    near = [any(some[max(place - 1, 0) : place + 2]) for place in range(len(values))]
+    drawn = "".join(
+        f"{'L' if place and near[place - 1] else 'M'}{point}" for place, point in enumerate(points) if near[place]
+    )
+    return Curve(drawn, f"M{'L'.join(points)}L{WIDTH:g} {HEIGHT:g}L{left:.1f} {HEIGHT:g}Z")
 
 
 @dataclass(frozen=True, slots=True)

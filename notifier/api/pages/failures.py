@@ -105,6 +105,25 @@ def _status_words(name: str, status: int | None) -> tuple[str, str, bool]:
     return f"{name}'s server refuses them: it answers {said}.", "They have to correct that; then send again.", True
 
 
+_BRIEFLY = {
+    "connect": "nobody answered at its address",
+    "dns": "the name in its address does not exist",
+    "tls": "no secure connection was possible",
+    "timeout": "it took too long to answer",
+    "reset": "it broke the connection off",
+    "guard": "its address leads into an internal network",
+    "too-large": "its answer was too large",
+    "status": "its server answered with an error",
+    "wrong-answer": "it did not answer with the agreed words",
+    "callback": "your own callback failed",
+}
+
+
+def briefly(error: str) -> str:
+    """What happened, as a part of a sentence. error: an ErrorClass."""
+    return _BRIEFLY.get(error, error)
+
+
 def phrase(status: int | None) -> str:
     """`503 Service Unavailable`; the number alone where it has no name."""
     try:

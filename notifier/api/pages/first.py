@@ -11,6 +11,7 @@ from starlette.responses import Response
 from notifier.api import tiers
 from notifier.api.live import live
 from notifier.api.pages import frame, looking
+from notifier.api.pages.causes import Cause
 from notifier.api.pages.course import Course
 from notifier.api.pages.frame import PageRoute
 from notifier.api.pages.looking import Samples, Undelivered
@@ -21,6 +22,8 @@ from notifier.ledger import notifications
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
+#: Merchants that are switched off of whom the first page says so.
+_MOST_OFF = 6
 #: Attempts that are there before the stream begins.
 RECENT = 25
 
@@ -29,8 +32,8 @@ RECENT = 25
 async def first(request: Request, parts: Given) -> Response:
     """The overview; shown also while the database or the broker is away."""
     told = await live(parts)
-    courses, undelivered, attempts = await _of_ledger(parts, request.app.state.course, request.app.state.samples)
-    return await frame.page(request, "overview.html", overview(told, courses, undelivered, attempts))
+    found = await _of_ledger(parts, request.app.state.course, request.app.state.samples)
+    return await frame.page(request, "overview.html", overview(told, *found))
 
 
 @router.post("/tiers/{tier}/pause")
@@ -69,21 +72,22 @@ async def drain(request: Request, parts: Given, tier: str) -> Response:
 
 async def _of_ledger(
     parts: Parts, course: Course, samples: Samples
-) -> tuple[Mapping[str, Sequence[tuple[int, int]]], Undelivered | None, list[Mapping[str, Any]]]:
+) -> tuple[Mapping[str, Sequence[tuple[int, int]]], Undelivered | None, list[Mapping[str, Any]], list[Cause]]:
     """Nothing while the ledger is away: `live` has said so."""
     try:
         courses = await course.read(parts.database, parts.now_ms)
         undelivered = await looking.undelivered(parts, samples, MOST_CAUSES)
+        off = await looking.switched_off(parts, undelivered.causes, _MOST_OFF)
         newest = await notifications.newest_attempt(parts.database)
         attempts = await notifications.attempts_after(parts.database, max(0, newest - RECENT), RECENT)
     except DatabaseUnavailable:
-        return {}, None, []
-    return courses, undelivered, list(reversed(attempts))
+        return {}, None, [], []
+    return courses, undelivered, list(reversed(attempts)), off
 
 
 def _live(live: Mapping[str, Any]) -> str:
     missing = f"; not in {'; '.join(live['missing'])}" if live["missing"] else ""
-    return f" in {live['live']} of {live['of']} processes{missing}"
+    return f" in {live['live']} of {live['of']} processes{missing}" if missing else ""
 
 
 def _tone(live: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,11 @@ from notifier.api.live import PROMPT
 from notifier.api.pages import causes
 from notifier.api.pages.causes import Cause
 from notifier.api.parts import Parts
+from notifier.domain.merchant import Standing
 from notifier.errors import ChildFailed, DatabaseUnavailable
 from notifier.ledger import merchants, notifications
 from notifier.ledger.flow import failing
+from notifier.ledger.merchants import Row
 from notifier.ledger.notifications import Filter
 from notifier.registry import form
 
@@ -32,6 +35,8 @@ OFTEN = 3
 SAMPLED, _MOST_SAMPLES = 10.0, 500
 #: Seconds for a notification's first fact to reach the ledger, and between two looks.
 _ON_ITS_WAY, _LOOK = 3.0, 0.05
+#: Where nobody answered: `connection refused by 127.0.0.1:9`.
+_REFUSED_BY = re.compile(r" by (\S+:[0-9]+)$")
 #: Pages of the desired state that are looked through for blocks.
 _MOST_PAGES = 50
 
@@ -110,11 +115,25 @@ async def undelivered(
     return Undelivered(causes.ordered(found), len(groups), count, whose)
 
 
+async def switched_off(parts: Parts, besides: Sequence[Cause], most: int) -> list[Cause]:
+    """Merchants that are blocked or disabled and of whom `besides` does not say so yet, at most so many.
+
+    Raises DatabaseUnavailable.
+    """
+    told = {cause.merchant for cause in besides}
+    found: list[Cause] = []
+    for standing in (Standing.BLOCKED, Standing.DISABLED):
+        rows = await merchants.page(parts.database, limit=most + len(told), standing=standing, now_ms=parts.now_ms)
+        shown = [_shown(parts, row) for row in rows if row.id not in told]
+        found += [cause for it in shown if it is not None and (cause := causes.of_standing(it)) is not None]
+    return found[:most]
+
+
 async def cause_of(parts: Parts, shown: Mapping[str, Any]) -> Cause | None:
     """Why one notification is undelivered; None if it is not. Raises DatabaseUnavailable."""
     if shown["status"] not in UNDELIVERED:
         return None
-    group = {**shown, "own_url": shown["url"] is not None, "answer": _last_answer(shown)}
+    group = {**shown, "own_url": shown["url"] is not None} | _last_attempt(shown)
     merchant = {group["merchant"]: await registered(parts, group["merchant"])}
     await _blocked_here(parts, [group], merchant)
     return causes.of_one(group, merchant[group["merchant"]])
@@ -123,9 +142,7 @@ async def cause_of(parts: Parts, shown: Mapping[str, Any]) -> Cause | None:
 async def registered(parts: Parts, merchant: str) -> dict[str, Any] | None:
     """A merchant as the registry shows it; None if it does not know it. Raises DatabaseUnavailable."""
     row = await merchants.get(parts.database, merchant)
-    if row is None or row.body is None:
-        return None
-    return form.shown(form.read(row.id, row.body, row.version, row.changed_at), parts.now_ms)
+    return None if row is None else _shown(parts, row)
 
 
 async def arrived(parts: Parts, notification: str) -> None:
@@ -146,6 +163,12 @@ async def blocks_here(parts: Parts) -> dict[str, dict[str, Any]]:
         found |= {entry["key"].removeprefix("block/"): entry for entry in entries}
         after, complete, pages = answer["version"], answer["complete"], pages + 1
     return found
+
+
+def _shown(parts: Parts, row: Row) -> dict[str, Any] | None:
+    if row.body is None:
+        return None
+    return form.shown(form.read(row.id, row.body, row.version, row.changed_at), parts.now_ms)
 
 
 async def _blocked_here(
@@ -174,9 +197,14 @@ async def _sample(parts: Parts, selection: Mapping[str, str]) -> dict[str, Any]:
     if shown is None:
         return {}
     told = {name: shown[name] for name in ("detail", "last_status", "last_error", "reason", "url")}
-    return told | {"own_url": shown["url"] is not None, "answer": _last_answer(shown)}
+    return told | {"own_url": shown["url"] is not None} | _last_attempt(shown)
 
 
-def _last_answer(shown: Mapping[str, Any]) -> str:
-    """What the merchant's server said to the last attempt."""
-    return str(shown["attempt_log"][-1]["answer"] or "") if shown["attempt_log"] else ""
+def _last_attempt(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """When it was made, to which address, and what the merchant's server said to it."""
+    if not shown["attempt_log"]:
+        return {"answer": "", "tried_at": None, "address": None}
+    last = shown["attempt_log"][-1]
+    refused = _REFUSED_BY.search(last["detail"] or "")
+    address = last["address"] or (refused and refused[1])
+    return {"answer": str(last["answer"] or ""), "tried_at": last["started"], "address": address}

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from notifier.api import merchants as routes
-from notifier.api.pages import frame, looking
+from notifier.api.pages import frame, looking, undelivered, words
 from notifier.api.pages.causes import quoted
 from notifier.api.pages.frame import PageRoute
 from notifier.api.pages.merchants import blank, shown_page
@@ -20,6 +20,8 @@ from notifier.api.tiers import PATIENT
 from notifier.domain.notification import check_merchant
 from notifier.domain.statement import stated
 from notifier.errors import ChildFailed, InvalidMerchant
+from notifier.ledger import notifications
+from notifier.ledger.notifications import Filter
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -49,10 +51,7 @@ async def add(request: Request, parts: Given) -> Response:
     except Problem as problem:
         said = {"tone": "bad", "words": _sentence(problem)}
         return await _new_again(request, parts, {"id": merchant, **values}, {}, problem.status, said=said)
-    lead = (
-        "What was kept back for it goes out now. Every call to it is signed with this secret, so that it can tell ours."
-    )
-    return await _secret(request, merchant, done, f"{merchant} is registered.", lead)
+    return await _secret(request, merchant, done, f"{merchant} is registered.", _REGISTERED)
 
 
 @router.post("/merchants/{merchant:path}/url")
@@ -65,7 +64,14 @@ async def address(request: Request, parts: Given, merchant: str) -> Response:
         done = await routes.add(request, parts, {"id": merchant, **wanted})
         return await _secret(request, merchant, done, f"{merchant} is registered.", _REGISTERED)
     done = await routes.change(request, parts, merchant, wanted)
-    return _done(request, fields, merchant, f"{merchant} is called at the new address from now on", done)
+    said = f"{merchant} is called at the new address from now on"
+    failed = undelivered.stated(fields)
+    if frame.one(fields, "again"):
+        place = f"/replays/{await undelivered.begin(request, parts, failed)}"
+        return _done(request, {}, merchant, f"{said}, and what had failed is sent again", done, place)
+    count = await notifications.count(parts.database, Filter.parse(failed)) if failed else 0
+    said += f"; the {words.number(count)} that failed before wait for “Send again”" if count else ""
+    return _done(request, fields, merchant, said, done)
 
 
 @router.post("/merchants/{merchant:path}/rotate")
@@ -123,8 +129,8 @@ async def test(request: Request, parts: Given, merchant: str) -> Response:
     """To the page of the test notification, which shows what comes of it."""
     done = await routes.test(parts, merchant)
     await looking.arrived(parts, str(done["id"]))
-    words = "A test is on its way. This page shows what the merchant's server answers, as soon as it does."
-    return frame.said(RedirectResponse(f"/notifications/{done['id']}", 303), words)
+    told = "A test is on its way. This page shows what the merchant's server answers, as soon as it does."
+    return frame.said(RedirectResponse(f"/notifications/{done['id']}", 303), told)
 
 
 @router.post("/merchants/{merchant:path}")
@@ -168,14 +174,20 @@ async def _secret(request: Request, merchant: str, done: Mapping[str, Any], head
 
 
 def _done(
-    request: Request, fields: Mapping[str, list[str]], merchant: str, words: str, done: Mapping[str, Any]
+    request: Request,
+    fields: Mapping[str, list[str]],
+    merchant: str,
+    said: str,
+    done: Mapping[str, Any],
+    place: str | None = None,
 ) -> Response:
-    """live: in how many processes the change is in force; who lacks it is named."""
+    """To `place`, else to the merchant's page. Which processes do not have the change yet is told, if there are any."""
     live = done.get("live") or {}
-    where = f" (in {live['live']} of {live['of']} processes)" if live else ""
     missing = live.get("missing") or []
+    where = f" (in {live['live']} of {live['of']} processes)" if missing else ""
     late = f" Not yet: {', '.join(missing)}; they have it within seconds of their return." if missing else ""
-    return frame.back(request, fields, _place(merchant), f"{words}{where}.{late}", "wait" if missing else "good")
+    tone = "wait" if missing else "good"
+    return frame.back(request, fields, place or _place(merchant), f"{said}{where}.{late}", tone)
 
 
 def _numbers(values: Mapping[str, str]) -> dict[str, Any]:

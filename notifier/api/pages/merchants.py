@@ -97,6 +97,7 @@ async def shown_page(
         "causes": found,
         "causes_title": "Why it does not get everything" if any(cause.count for cause in found) else "Switched off",
         "rate": delivered / made if made else None,
+        "made": made,
         "delivered": delivered,
         "failed": made - delivered,
         "climbing": await notifications.count(database, climbing),
@@ -123,7 +124,7 @@ def _row(it: Mapping[str, Any], attempts: tuple[int, int], undelivered: int) -> 
     return {
         **it,
         "tone": _TONES[it["standing"]],
-        "state": it["standing"],
+        "state": _state(it),
         "rate": delivered / made if made else None,
         "attempts": made,
         "undelivered": undelivered,

@@ -42,7 +42,7 @@ async def page(request: Request, parts: Given) -> Response:
         "next": None,
         "later": after is not None,
         "first": f"/notifications?{urlencode(wanted)}",
-        "lead": "Everything that was handed in, the newest first.",
+        "lead": "Everything that was accepted, the newest first.",
     }
     try:
         found = await notifications.list_notifications(parts.database, Filter.parse(wanted), after, ROWS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from notifier.api.pages import words
-from notifier.api.pages.causes import Way
+from notifier.api.pages.causes import Cause, Way
 from notifier.api.pages.course import SPANS, lines, together
 from notifier.api.pages.looking import Undelivered
 from notifier.api.pages.rendering import STATUSES
@@ -30,18 +30,20 @@ def overview(
     courses: Mapping[str, Sequence[tuple[int, int]]],
     undelivered: Undelivered | None,
     attempts: Sequence[Mapping[str, Any]],
+    off: Sequence[Cause] = (),
 ) -> dict[str, Any]:
     """The values of overview.html. live: of `api.live`. undelivered: None while the ledger is away. attempts:
-    the newest first.
+    the newest first. off: merchants that are switched off, whether or not anything is held for them.
     """
     tiers = live["tiers"]
     troubles = troubles_of(live)
     flow = together(courses) if courses else [(0, 0)] * SPANS
     return {
-        "headline": _headline(troubles, undelivered),
+        "headline": _headline(troubles, undelivered, off),
         "lead": _lead(flow, undelivered),
         "troubles": troubles,
         "causes": undelivered.causes if undelivered else [],
+        "off": off,
         "more_causes": undelivered.groups - len(undelivered.causes) if undelivered else 0,
         "delivered_per_s": _sum(tiers, "delivered_per_s"),
         "failed_per_s": _sum(tiers, "failed_per_s"),
@@ -118,10 +120,12 @@ def totals(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     return found
 
 
-def _headline(troubles: Sequence[Mapping[str, Any]], undelivered: Undelivered | None) -> str:
+def _headline(troubles: Sequence[Mapping[str, Any]], undelivered: Undelivered | None, off: Sequence[Cause]) -> str:
     if any(trouble["tone"] == "bad" for trouble in troubles):
         return "The service needs you."
     if undelivered is None or all(cause.tone == "wait" for cause in undelivered.causes):
+        if off:
+            return "One merchant is switched off." if len(off) == 1 else f"{len(off)} merchants are switched off."
         return "Everything is on its way."
     whose = undelivered.merchants
     if len(whose) == 1:

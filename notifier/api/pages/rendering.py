@@ -20,7 +20,7 @@ STATUSES: Mapping[str, tuple[str, str]] = {
     "attempted": ("on its ladder", "wait"),
     "held": ("held", "held"),
     "stopped": ("stopped", "bad"),
-    "exhausted": ("exhausted", "bad"),
+    "exhausted": ("ladder used up", "bad"),
     "completed": ("delivered", "good"),
     "poisoned": ("unreadable", "bad"),
 }

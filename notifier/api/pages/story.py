@@ -85,7 +85,8 @@ def told(shown: Mapping[str, Any]) -> str:
 
 def entries(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Attempts and events, the newest first. What an attempt says already is not said again by an event."""
-    found = [_attempt(each) for each in shown["attempt_log"]]
+    unseen = max(shown["attempts"] - len(shown["attempt_log"]), 0)  # of very many the oldest are not told
+    found = [_attempt(count, each) for count, each in enumerate(shown["attempt_log"], unseen + 1)]
     found += [
         _event(number, each)
         for number, each in enumerate(shown["events"])
@@ -94,9 +95,9 @@ def entries(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda entry: (entry["moment"], entry["order"]), reverse=True)
 
 
-def _attempt(each: Mapping[str, Any]) -> dict[str, Any]:
+def _attempt(count: int, each: Mapping[str, Any]) -> dict[str, Any]:
+    """count: of all its attempts, those included that were made before it was sent again."""
     good = each["error"] is None
-    run = f", sent again {many(each['run'], 'time')}" if each["run"] else ""
     answered = phrase(each["status"]) if each["status"] else (each["error"] or "acknowledged")
     return {
         "key": each["attempt"],
@@ -104,7 +105,7 @@ def _attempt(each: Mapping[str, Any]) -> dict[str, Any]:
         "order": 1,
         "at": each["started"],
         "tone": "good" if good else "bad",
-        "title": f"{nth(each['number'])} attempt{run}: {answered}",
+        "title": f"{nth(count)} attempt: {answered}",
         "words": each["detail"] if not good and each["detail"] != f"answered {answered}" else "",
         "attempt": each,
         "headers": _headers(each["sent_headers"]),

@@ -42,9 +42,9 @@ def when(value: Moment | None, now: datetime, *, exact: bool = False) -> Markup:
 
 
 def stamp(value: Moment) -> str:
-    """A moment in a sentence: `21 Nov 12:03`."""
+    """A moment in a sentence: `21 Nov 12:03 UTC`."""
     read = moment(value).astimezone(UTC)
-    return f"{read.day} {read:%b %H:%M}"
+    return f"{read.day} {read:%b %H:%M} UTC"
 
 
 def ago(value: Moment | None, now: datetime) -> Markup:

@@ -169,11 +169,25 @@ function held(list, attempt) {
   list.addEventListener("focusout", () => setTimeout(release));
 }
 
+function shut(menu) {
+  menu.open = false;
+  menu.querySelector("summary").focus();
+}
+
+// Whoever opens a form wants to fill it in. Not where a keyboard would spring up over it.
+document.addEventListener("toggle", (event) => {
+  if (!event.target.matches("details.menu[open]") || !matchMedia("(hover: hover)").matches) return;
+  event.target.querySelector("input:not([type=hidden]), select")?.focus();
+}, true);
+
 document.addEventListener("submit", onSubmit);
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) {
     if (!menu.contains(event.target)) menu.open = false;
   }
+  if (event.target.closest("[data-close]")) shut(event.target.closest("details"));
+  const dismissed = event.target.closest("[data-dismiss]")?.parentElement;
+  if (dismissed) dismissed.hidden = true;
   const copy = event.target.closest("[data-copy]");
   if (copy) navigator.clipboard?.writeText(copy.dataset.copy).then(() => { copy.textContent = "Copied"; });
   const all = event.target.closest("[data-all]");
@@ -182,7 +196,7 @@ document.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
     const menu = document.activeElement?.closest("details.menu[open]") || document.querySelector("details.menu[open]");
-    if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
+    if (menu) shut(menu);
   }
   if (event.key === "/" && !event.target.closest("input, textarea, select") && !event.ctrlKey && !event.metaKey) {
     event.preventDefault();
