@@ -90,6 +90,7 @@ async def test_article_004_what_was_changed_without_a_push_is_in_force_in_every_
         assert len(said) == (2 if repaired else 0)
 
 
+@pytest.mark.long
 async def test_without_a_look_what_was_changed_behind_its_back_stays_unknown(
     broker: Any, namespace: str, tmp_path: Path
 ) -> None:
