@@ -92,6 +92,8 @@ class Intake:
         self._clock = clock
         self._consumer = Consumer(urls, topology, topology.ledger, PREFETCH, self._take, "agent facts")
         self._gathered: deque[Delivery] = deque()
+        self._last: Delivery | None = None
+        self._left: Delivery | None = None
         self._bytes = 0
         self._small = 0
         self._pause = _FIRST_PAUSE
@@ -127,6 +129,9 @@ class Intake:
         return self._consumer.connected
 
     def _take(self, delivery: Delivery) -> None:
+        if self._left is not None and delivery.beside(self._left):
+            return  # under way while its connection is being left: it comes again
+        self._last = delivery
         self._gathered.append(delivery)
         self._bytes += len(delivery.message.body)
         self._news.set()
@@ -137,6 +142,7 @@ class Intake:
     def _again(self, prefetch: int) -> None:
         """Give everything back by leaving the connection, which counts against nobody here, and connect anew."""
         self._gathered.clear()
+        self._left = self._last
         self._bytes = self._small = 0
         self._consumer.widen(prefetch)
 

@@ -46,6 +46,10 @@ class Delivery:
         """Whether the channel it came by is gone."""
         return self._channel.is_closed
 
+    def beside(self, other: Delivery) -> bool:
+        """Whether both came by the same channel."""
+        return self._channel is other._channel
+
     async def ack(self) -> bool:
         """Acknowledge; False when the delivery went stale first, so the message will come again."""
         try:
