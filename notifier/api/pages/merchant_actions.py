@@ -70,7 +70,9 @@ async def address(request: Request, parts: Given, merchant: str) -> Response:
         place = f"/replays/{await undelivered.begin(request, parts, failed)}"
         return _done(request, {}, merchant, f"{said}, and what had failed is sent again", done, place)
     count = await notifications.count(parts.database, Filter.parse(failed)) if failed else 0
-    said += f"; the {words.number(count)} that failed before wait for “Send again”" if count else ""
+    if count:
+        some = "one that failed before does" if count == 1 else f"{words.number(count)} that failed before do"
+        said += f". The {some} not go there unless sent again: there is a button for that"
     return _done(request, fields, merchant, said, done)
 
 

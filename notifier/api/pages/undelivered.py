@@ -105,7 +105,7 @@ async def show(request: Request, parts: Given, replay: str) -> Response:
     view = {
         "job": job.shown(),
         "headline": _progress(job, standing),
-        "lead": f"{_aim(job)}. This page may be left; the work goes on.",
+        "lead": f"{_aim(job)}." + (" This page may be left; the work goes on." if job.state == "running" else ""),
         "rows": [story.row(each) for each in rows],
         "more": job.done - len(rows),
     }

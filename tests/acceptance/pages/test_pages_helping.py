@@ -57,7 +57,7 @@ async def test_a_blocked_merchant_is_unblocked_beside_the_reason_and_gets_everyt
 async def test_a_merchant_that_nobody_can_reach_gets_another_address_and_everything_again(
     browser: Browser, trade: Trade
 ) -> None:
-    await trade.register("moved", "http://127.0.0.1:9/old")
+    await trade.register("moved", "http://127.0.0.1:9/old", ladder="0s")
     await trade.send("moved", 2)
     await trade.settled("moved", "exhausted")
     async with looking(browser, trade.address) as looker:
@@ -67,7 +67,7 @@ async def test_a_merchant_that_nobody_can_reach_gets_another_address_and_everyth
         await cause(looker, "moved").get_by_label("Address (URL) of moved").fill(f"{trade.merchants.url}/moved")
         await looker.shoot("address")
         await cause(looker, "moved").get_by_role("button", name="Save", exact=True).click()
-        await said(looker, "moved is called at the new address from now on; the 2 that failed before wait")
+        await said(looker, "moved is called at the new address from now on. The 2 that failed before do not go there")
         await expect(cause(looker, "moved")).to_contain_text("moved's address was changed after these failed")
         await looker.shoot("address-saved")
         await cause(looker, "moved").get_by_role("button", name="Send all 2 again").click()
@@ -86,7 +86,7 @@ async def test_a_merchant_that_nobody_can_reach_gets_another_address_and_everyth
 async def test_another_address_is_saved_and_what_had_failed_is_sent_there_in_one_go(
     browser: Browser, trade: Trade
 ) -> None:
-    await trade.register("hurried", "http://127.0.0.1:9/old")
+    await trade.register("hurried", "http://127.0.0.1:9/old", ladder="0s")
     await trade.send("hurried", 2)
     await trade.settled("hurried", "exhausted")
     async with looking(browser, trade.address, scripts=False) as looker:
@@ -183,7 +183,7 @@ async def test_what_fails_on_a_long_ladder_is_told_before_it_is_used_up(browser:
 
 async def test_a_selection_is_counted_before_it_is_sent_again(browser: Browser, trade: Trade) -> None:
     for merchant in ("left", "right"):
-        await trade.register(merchant, f"{trade.merchants.url}/failing")
+        await trade.register(merchant, f"{trade.merchants.url}/failing", ladder="0s")
         await trade.send(merchant, 2)
     for merchant in ("left", "right"):
         await trade.settled(merchant, "exhausted")
