@@ -78,7 +78,7 @@ class Fleet:
         self._machine_state = machine_state
         self._on_registry = on_registry
         self._on_verb = on_verb
-        self._seal = Seal(settings.secrets, settings.namespace, time.time()) if settings.secrets else None
+        self._seal = Seal(settings.secrets, settings.namespace) if settings.secrets else None
         self._fanout = Fanout(settings.amqp_urls, topology.control, self._heard, self._connected, "fleet")
         self._machines = Machines()
         self._asked: dict[str, _Question] = {}

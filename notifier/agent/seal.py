@@ -21,8 +21,6 @@ from notifier.domain.signature import Secret
 
 #: Seconds that two clocks may be apart, and that a message is believed after it was written.
 FRESH = 60.0
-#: Seconds that another machine's clock may be behind for its word to be believed right after the start.
-SKEW = 2.0
 #: Bytes of a message, sealed; larger ones are not even looked at.
 LONGEST = 1024 * 1024
 
@@ -37,14 +35,10 @@ class Unbelieved(Exception):
 class Seal:
     """Seals what this machine says and opens what others said, each message once."""
 
-    def __init__(self, secrets: Sequence[Secret], namespace: str, since: float = 0.0) -> None:
-        """since: Unix seconds. What was said before that is not believed: a process that has just begun has not
-        remembered what was opened already.
-        """
+    def __init__(self, secrets: Sequence[Secret], namespace: str) -> None:
         if not secrets:
             raise ValueError("a seal needs a secret")
         self._keys = [hkdf(secret.key, _PURPOSE + namespace.encode()) for secret in secrets]
-        self._since = since
         self._seen: OrderedDict[str, float] = OrderedDict()
 
     def seal(self, said: Mapping[str, Any], now: float) -> bytes:
@@ -79,7 +73,7 @@ class Seal:
             raise Unbelieved("forged")
 
     def _check_fresh(self, nonce: str, at: int, now: float) -> None:
-        if abs(round(now * 1000) - at) > FRESH * 1000 or at < (self._since - SKEW) * 1000:
+        if abs(round(now * 1000) - at) > FRESH * 1000:
             raise Unbelieved("stale")
         while self._seen and next(iter(self._seen.values())) < now - 2 * FRESH:  # what is older would be stale
             self._seen.popitem(last=False)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.agent.seal import FRESH, LONGEST, SKEW, Seal, Unbelieved, hkdf
+from notifier.agent.seal import FRESH, LONGEST, Seal, Unbelieved, hkdf
 from notifier.domain.signature import Secret
 
 OLD, NEW, OTHER = (Secret(bytes([number]) * 32) for number in (1, 2, 3))
@@ -53,15 +53,6 @@ def genuine(text: bytes, secret: Secret = OLD, namespace: str = "notifier") -> b
 def test_keys_are_derived_as_the_rfc_does(secret: str, salt: str, purpose: str, length: int, key: str) -> None:
     derived = hkdf(bytes.fromhex(secret), bytes.fromhex(purpose), bytes.fromhex(salt), length)
     assert derived.hex() == key
-
-
-def test_who_has_just_begun_believes_nothing_that_was_said_before() -> None:
-    """It may have been opened by the process before, which had remembered it."""
-    begun = Seal([OLD], "notifier", since=NOW)
-    said = Seal([OLD], "notifier")
-    assert refused(begun, said.seal(SAID, NOW - SKEW - 0.1), NOW + 1) == "stale"
-    assert begun.open(said.seal(SAID, NOW - SKEW + 0.1), NOW + 1) == SAID
-    assert begun.open(said.seal(SAID, NOW + 1), NOW + 1) == SAID
 
 
 def test_another_machine_of_the_fleet_reads_what_was_said() -> None:
