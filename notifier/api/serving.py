@@ -17,6 +17,9 @@ from notifier.settings import Api
 
 #: Connections that wait to be accepted.
 BACKLOG = 1024
+#: Seconds that requests get at most once it drains: accepting takes 8 at the longest, and one whose body never comes must
+#: not hold up the end of the service for the whole drain_timeout.
+LONGEST_GRACE = 10.0
 #: Seconds that a connection may be idle between two requests.
 KEEP_ALIVE = 30
 
@@ -51,7 +54,7 @@ def serving(app: FastAPI, grace: float) -> Serving:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=max(1, round(grace)),
+            timeout_graceful_shutdown=max(1, round(min(grace, LONGEST_GRACE))),
         )
     )
 
