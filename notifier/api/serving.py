@@ -17,8 +17,8 @@ from notifier.settings import Api
 
 #: Connections that wait to be accepted.
 BACKLOG = 1024
-#: Seconds that requests get at most once it drains: accepting takes 8 at the longest, and one whose body never comes must
-#: not hold up the end of the service for the whole drain_timeout.
+#: Seconds that requests get at most once it drains: accepting takes 8 at the longest, and one whose body never comes
+#: must not hold up the end of the service for the whole drain_timeout.
 LONGEST_GRACE = 10.0
 #: Seconds that a connection may be idle between two requests.
 KEEP_ALIVE = 30
