@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from notifier.api.pages.causes import Cause, judge, of_group, of_one, of_standing, ordered, selection_of
+from notifier.api.pages.failures import briefly
 from notifier.domain.outcome import ErrorClass
 from tests.unit.pages_examples import GROUPS, group, iso, notification, registered
 
@@ -128,6 +129,7 @@ def test_every_class_of_failure_has_words_of_its_own() -> None:
     judged = [judge(group("m", "exhausted", last_error=str(error)), registered("m")) for error in ErrorClass]
     assert len({each.sentence for each in judged}) == len(ErrorClass)
     assert all(each.again and each.explanation for each in judged)
+    assert len({briefly(str(error)) for error in ErrorClass} - {str(error) for error in ErrorClass}) == len(ErrorClass)
     assert "did not acknowledge" not in " ".join(each.sentence for each in judged)  # what an unknown class is told with
 
 
