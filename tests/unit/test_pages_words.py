@@ -82,7 +82,7 @@ def test_a_form_leads_to_pages_of_this_service_alone(target: str, wanted: str) -
 def test_a_curve_ends_at_the_right_edge_and_fills_the_height_at_its_peak() -> None:
     drawn = curve([0, 5, 10], peak=10, slots=3)
     assert drawn.line == "M0.0 98.0L150.0 51.0L300.0 4.0"
-    assert drawn.area == drawn.line + "L300 100L0.0 100Z"
+    assert drawn.area == drawn.line + "L300 98L0.0 98Z"
     assert curve([1], 1, 3).line == ""
 
 

@@ -19,6 +19,8 @@ from notifier.errors import InvalidLadder
 
 #: Of a sparkline's own coordinates; it is stretched to its place.
 WIDTH, HEIGHT = 300.0, 100.0
+#: Where a value of zero lies.
+ZERO = HEIGHT - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def curve(values: Sequence[float], peak: float, slots: int) -> Curve:
     left = WIDTH - step * (len(values) - 1)
     top = max(peak, 1e-9)
     points = [
-        f"{left + step * place:.1f} {HEIGHT - 2 - (HEIGHT - 6) * min(value / top, 1):.1f}"
+        f"{left + step * place:.1f} {ZERO - (HEIGHT - 6) * min(value / top, 1):.1f}"
         for place, value in enumerate(values)
     ]
     if not any(values):
@@ -49,7 +51,7 @@ def curve(values: Sequence[float], peak: float, slots: int) -> Curve:
     drawn = "".join(
         f"{'L' if place and near[place - 1] else 'M'}{point}" for place, point in enumerate(points) if near[place]
     )
-    return Curve(drawn, f"M{'L'.join(points)}L{WIDTH:g} {HEIGHT:g}L{left:.1f} {HEIGHT:g}Z")
+    return Curve(drawn, f"M{'L'.join(points)}L{WIDTH:g} {ZERO:g}L{left:.1f} {ZERO:g}Z")
 
 
 @dataclass(frozen=True, slots=True)
