@@ -27,7 +27,8 @@ test: setup ## the whole suite, in two workers; needs no more than this machine
 	@scripts/postgres.sh
 	$(BOUND) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (half an hour)
+test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (an hour)
+	@scripts/chromium.sh
 	@scripts/postgres.sh
 	$(BOUND) $(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
 

@@ -52,7 +52,7 @@ class Stubborn:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("deaths", [2, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("deaths", [pytest.param(10, marks=pytest.mark.long)])
 async def test_a_key_that_is_tried_again_over_deaths_of_the_api_makes_one_notification(
     broker: Any, namespace: str, deaths: int
 ) -> None:

@@ -139,6 +139,7 @@ async def test_no_callback_starts_on_any_machine_after_a_block_was_answered(flee
                 await merchant.wait_for(len(merchant.received) + 1)
 
 
+@pytest.mark.long
 async def test_a_machine_that_stands_still_is_named_and_catches_up_afterwards(fleet: tuple[Machine, Machine]) -> None:
     a, b = fleet
     with b.stopped():

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance, compose
@@ -152,6 +154,7 @@ async def test_a_registered_merchant_is_called_at_its_url_with_its_headers_and_i
         assert "x-shop" not in fourth.headers
 
 
+@pytest.mark.long
 async def test_after_the_answer_to_a_block_no_callback_starts_and_what_waits_is_held(
     broker: Any, namespace: str
 ) -> None:
@@ -177,6 +180,7 @@ async def test_after_the_answer_to_a_block_no_callback_starts_and_what_waits_is_
         assert [each.ts for each in merchant.received if each.ts > answered] == []
 
 
+@pytest.mark.long
 async def test_a_cancelled_notification_is_stopped_without_an_attempt(broker: Any, namespace: str) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="3s")
     async with (
@@ -215,6 +219,7 @@ async def test_no_tier_begins_before_there_is_a_registry_and_status_says_what_is
         assert await until_registry(operator) == {"version": 0, "stale_since": None}
 
 
+@pytest.mark.long
 async def test_with_the_database_down_tiers_begin_with_the_copy_and_say_since_when_it_is_stale(
     broker: Any, namespace: str
 ) -> None:

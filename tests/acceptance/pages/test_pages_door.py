@@ -46,6 +46,7 @@ async def test_the_pages_are_shown_to_who_has_the_token_until_they_sign_out(brow
         await expect(page.get_by_label("Token")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_without_a_database_the_ladder_is_shown_and_the_rest_says_what_is_away(
     browser: Browser, closed: Trade
 ) -> None:

@@ -32,7 +32,9 @@ async def delivered(looker: Looker, merchant: str, count: int) -> None:
     await expect(rows).to_have_count(count, timeout=SOON)
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
+@pytest.mark.parametrize(
+    "scripts", [True, pytest.param(False, marks=pytest.mark.long)], ids=["with JavaScript", "without JavaScript"]
+)
 async def test_a_blocked_merchant_is_unblocked_beside_the_reason_and_gets_everything(
     browser: Browser, trade: Trade, scripts: bool
 ) -> None:

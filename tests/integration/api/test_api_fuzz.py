@@ -17,7 +17,7 @@ from tests.conftest import TIERS, TestBroker
 from tests.integration.api.client import TOKEN, Client
 
 #: Seconds that requests are made up for.
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "45"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "15"))
 #: Not whether other methods are refused: a merchant's id may hold slashes, so `shop-7/block` is one as well.
 CHECKS = (
     "not_a_server_error",
