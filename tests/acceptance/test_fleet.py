@@ -18,7 +18,7 @@ from notifier.domain.merchant import Standing
 from notifier.registry.cache import Registry
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
-from tests.acceptance.control import Producer, handled
+from tests.acceptance.control import Producer, handled, operator_of, slot_of
 from tests.acceptance.service import RunningService, environment, notifier, running
 from tests.postgres import PrivatePostgres
 
@@ -67,6 +67,16 @@ class Machine:
         return [event["pid"] for event in self.service.events if event["event"] == "child.started"]
 
 
+async def told_by_heartbeat(variables: Mapping[str, str], names: set[str]) -> None:
+    """Wait until the master has heard whom its agent knows: `ctl fleet` asks the master, who hears it each second."""
+    async with operator_of(variables) as operator, asyncio.timeout(20):
+        while True:
+            statistics = (await slot_of(operator, "agent"))["statistics"]
+            if {machine["machine"] for machine in statistics["fleet"]} == names:
+                return
+            await asyncio.sleep(0.05)
+
+
 @contextlib.asynccontextmanager
 async def two_machines(broker: Any, namespace: str, database: str) -> AsyncIterator[tuple[Machine, Machine]]:
     """Machines a and b, which know each other."""
@@ -77,6 +87,8 @@ async def two_machines(broker: Any, namespace: str, database: str) -> AsyncItera
     async with running(first, whole=True) as a, running(second, whole=True) as b:
         await a.event("fleet.met", machine="b")
         await b.event("fleet.met", machine="a")
+        for variables in (first, second):
+            await told_by_heartbeat(variables, {"a", "b"})
         yield Machine("a", first, a), Machine("b", second, b)
 
 
