@@ -14,6 +14,7 @@ than that as long as all of them are looked at.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ T = TypeVar("T")
 _MOST = 2000
 #: Seconds without a message after which the queue is asked whether it has any left.
 _SILENCE = 1.0
+#: Seconds between two looks whether what was given back is there again.
+_BLINK = 0.02
 #: Seconds for an answer.
 _PATIENCE = 10.0
 
@@ -59,6 +62,7 @@ class Held:
         self._arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         self._consumers = 0
         self._room = 0
+        self._removed = 0
         self.count = count
 
     async def each(self) -> AsyncIterator[Taken]:
@@ -80,6 +84,12 @@ class Held:
         """Acknowledge one that was taken here: it is gone from the queue."""
         await self._answered(self._channel.basic_ack(taken.tag))
         self._room += 1
+        self._removed += 1
+
+    @property
+    def kept(self) -> int:
+        """How many go back to the queue at the end."""
+        return self.count - self._removed if self._consumers else 0
 
     async def _consume(self, most: int) -> None:
         async def arrive(message: DeliveredMessage) -> None:
@@ -132,4 +142,17 @@ async def holding(look: Look, topology: Topology) -> AsyncIterator[Held]:
     """Hold the poison queue's messages for a while; what was not removed goes back. A missing queue holds none."""
     state = await look.queue(topology.poison)
     async with look.channel() as channel:
-        yield Held(look, channel, topology, state.ready if state is not None else 0)
+        held = Held(look, channel, topology, state.ready if state is not None else 0)
+        yield held
+    await _given_back(look, topology, held.kept)
+
+
+async def _given_back(look: Look, topology: Topology, kept: int) -> None:
+    """Wait until the queue has them again, a moment after its consumer went: the next look would not see them else."""
+    with contextlib.suppress(TimeoutError):  # somebody else has them by now
+        async with asyncio.timeout(_SILENCE):
+            while True:
+                state = await look.queue(topology.poison)
+                if state is None or state.ready >= kept:
+                    return
+                await asyncio.sleep(_BLINK)
