@@ -33,11 +33,12 @@ from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
 from notifier.delivery.facts import Recorder
 from notifier.domain.merchant import Merchant
-from notifier.errors import ConfigurationError, RegistryUnreadable
+from notifier.errors import RegistryUnreadable
 from notifier.ledger import leases, merchants
 from notifier.ledger.late import LateDatabase
 from notifier.ledger.pruning import Pruner
 from notifier.ledger.writing import FactWriter
+from notifier.processes.living import live, started
 from notifier.processes.log_control import LogControl
 from notifier.registry.cache import Registry
 from notifier.registry.replica import FILE, ReplicaWriter
@@ -115,25 +116,12 @@ class AgentProcess:
     async def run(self) -> None:
         """Start, work until told to drain, stop. Facts that are not stored by then stay with the broker."""
         try:
-            if await self._started():
+            if await started(self._parent, self._start()):
                 await self._parent.ready()
                 await self._parent.draining.wait()
                 logs.event("drain")
         finally:
             await self._stop()
-
-    async def _started(self) -> bool:
-        """Start; False when told to drain before that was done, for example while the broker is unreachable."""
-        starting = asyncio.create_task(self._start())
-        draining = asyncio.create_task(self._parent.draining.wait())
-        await asyncio.wait([starting, draining], return_when=asyncio.FIRST_COMPLETED)
-        draining.cancel()
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            return False
-        starting.result()
-        return True
 
     async def _start(self) -> None:
         """The registry comes first: the tier processes wait for it. The broker may be away for long."""
@@ -254,18 +242,4 @@ class AgentProcess:
 def main(slot: str, epoch: int, fd: int) -> int:
     """The whole life of the agent; returns its exit code. fd: this end of the pipe to the master."""
     setproctitle("notifier: agent")
-    return uvloop.run(_live(slot, epoch, fd))
-
-
-async def _live(slot: str, epoch: int, fd: int) -> int:
-    parent = await Parent.join(fd, slot, epoch)
-    try:
-        settings = Settings.received(parent.boot["settings"])
-        logs.configure(settings.log.level, settings.log.format, "agent")
-        await AgentProcess(parent, settings).run()
-    except ConfigurationError as error:
-        await parent.refuse(error.exit_code, str(error))
-        return error.exit_code
-    finally:
-        await parent.close()
-    return 0
+    return uvloop.run(live(fd, slot, epoch, "agent", AgentProcess))

@@ -26,6 +26,7 @@ from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
 from notifier.delivery.facts import Recorder
 from notifier.errors import ConfigurationError
+from notifier.processes.living import live
 from notifier.processes.log_control import LogControl
 from notifier.registry.cache import Registry
 from notifier.settings import Settings
@@ -168,18 +169,4 @@ class ApiProcess:
 def main(slot: str, epoch: int, fd: int) -> int:
     """The whole life of the API process; returns its exit code. fd: this end of the pipe to the master."""
     setproctitle("notifier: api")
-    return uvloop.run(_live(slot, epoch, fd))
-
-
-async def _live(slot: str, epoch: int, fd: int) -> int:
-    parent = await Parent.join(fd, slot, epoch)
-    try:
-        settings = Settings.received(parent.boot["settings"])
-        logs.configure(settings.log.level, settings.log.format, "api")
-        await ApiProcess(parent, slot, settings).run()
-    except ConfigurationError as error:
-        await parent.refuse(error.exit_code, str(error))
-        return error.exit_code
-    finally:
-        await parent.close()
-    return 0
+    return uvloop.run(live(fd, slot, epoch, "api", lambda parent, settings: ApiProcess(parent, slot, settings)))

@@ -21,10 +21,11 @@ from notifier.delivery.delivery import DeliveryRoom
 from notifier.delivery.facts import Recorder
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
-from notifier.errors import ChildFailed, ConfigurationError
+from notifier.errors import ChildFailed
 from notifier.extensions.bounded import holding_on
 from notifier.extensions.loading import load
 from notifier.extensions.running import Extensions
+from notifier.processes.living import live, started
 from notifier.processes.tier_control import TierControl, addresses_of
 from notifier.processes.tier_registry import TierRegistry
 from notifier.settings import Settings
@@ -85,26 +86,13 @@ class TierProcess:
     async def run(self) -> None:
         """Start, work until told to drain, stop. Everything unsettled at the end stays with the broker."""
         try:
-            if await self._started():
+            if await started(self._parent, self._start()):
                 await self._parent.ready()
                 await self._extensions.ready()
                 await self._parent.draining.wait()
                 await self._drain()
         finally:
             await self._stop()
-
-    async def _started(self) -> bool:
-        """Start; False when told to drain before that was done, for example while the broker is unreachable."""
-        starting = asyncio.create_task(self._start())
-        draining = asyncio.create_task(self._parent.draining.wait())
-        await asyncio.wait([starting, draining], return_when=asyncio.FIRST_COMPLETED)
-        draining.cancel()
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            return False
-        starting.result()
-        return True
 
     async def _start(self) -> None:
         """What operators want is in force before the first delivery, and the merchants are known."""
@@ -194,7 +182,7 @@ def main(tier: str, slot: str, epoch: int, fd: int) -> int:
     """The whole life of a tier process; returns its exit code. fd: this end of the pipe to the master."""
     setproctitle(f"notifier: tier {tier}")
     _allow_many_connections()
-    return uvloop.run(_live(Tier.parse(tier), slot, epoch, fd))
+    return uvloop.run(_lived(Tier.parse(tier), slot, epoch, fd))
 
 
 def _allow_many_connections() -> None:
@@ -205,24 +193,13 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _live(tier: Tier, slot: str, epoch: int, fd: int) -> int:
-    code = await _worked(tier, slot, epoch, fd)
+async def _lived(tier: Tier, slot: str, epoch: int, fd: int) -> int:
+    def made(parent: Parent, settings: Settings) -> TierProcess:
+        return TierProcess(parent, tier, slot, epoch, settings)
+
+    code = await live(fd, slot, epoch, f"tier {tier.name}", made)
     await asyncio.sleep(0)  # what was just cut ends here
     if holding_on():  # everything of ours is closed
         logs.event("extension.abandoned", logging.WARNING, hint="a hook or schedule went on after it had been cut")
         os._exit(code)
     return code
-
-
-async def _worked(tier: Tier, slot: str, epoch: int, fd: int) -> int:
-    parent = await Parent.join(fd, slot, epoch)
-    try:
-        settings = Settings.received(parent.boot["settings"])
-        logs.configure(settings.log.level, settings.log.format, f"tier {tier.name}")
-        await TierProcess(parent, tier, slot, epoch, settings).run()
-    except ConfigurationError as error:
-        await parent.refuse(error.exit_code, str(error))
-        return error.exit_code
-    finally:
-        await parent.close()
-    return 0
