@@ -23,6 +23,7 @@ from notifier.broker.publisher import Publisher, fresh_message_id
 from notifier.broker.topology import Topology, Way
 from notifier.delivery.callback import Callback
 from notifier.delivery.facts import Recorder
+from notifier.delivery.failpoints import FailPoints
 from notifier.delivery.inflight import InFlight, Work
 from notifier.delivery.tally import Tally
 from notifier.delivery.turns import Turns
@@ -58,6 +59,7 @@ class DeliveryRoom:
     lookup: the merchant as it is known now, or None; asked in the moment before each callback. cancelled: why a run of
     a notification, by its id, was given up, or None; asked likewise. Both may raise RegistryUnreadable. most_payload:
     bytes. clock: Unix seconds. unforeseen: hears of what should not have been raised.
+    points: where tests of faults kill the process.
 
     turns: bounds the callbacks at once. tally: what came of them.
     """
@@ -77,6 +79,7 @@ class DeliveryRoom:
         cancelled: Callable[[str, int], str | None] | None = None,
         clock: Callable[[], float] = time.time,
         unforeseen: Callable[[BaseException], None] | None = None,
+        points: FailPoints | None = None,
     ) -> None:
         self.turns = Turns()
         self.tally = Tally()
@@ -92,6 +95,7 @@ class DeliveryRoom:
         self._most_payload = most_payload
         self._clock = clock
         self._unforeseen = unforeseen
+        self._points = points or FailPoints()
         self._aside: list[Delivery] | None = None
         self._in_flight = InFlight()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,6 +200,8 @@ class DeliveryRoom:
         merchant, refused = await self._looked(notification)
         if refused is not None:
             return refused
+        await self._points.reach("before-callback")
+        await self._points.reach("during-callback")
         started = self._clock()
         work.call_started(started)
         try:
@@ -234,10 +240,12 @@ class DeliveryRoom:
             now_ms=now_ms,
         )
         concluded = fact.concluded(notification, self._tier, decision, now_ms)
+        await self._points.reach("before-fact")
         await self._recorder.record(attempted, *([concluded] if concluded else []))
         if isinstance(decision, NextTier):
             waiting = notification.climbing(attempt.ladder, decision.tier, decision.step, self._now_ms())
             message = wire.write(waiting, fresh_message_id())
+            await self._points.reach("before-republish")
             await self._publisher.insist_by(self._topology.way(decision.tier), message)
         await self._acknowledge(work)
 
@@ -286,6 +294,7 @@ class DeliveryRoom:
 
     async def _acknowledge(self, work: Work) -> None:
         """The last effect."""
+        await self._points.reach("before-ack")
         self._in_flight.remember(work)
         acknowledged = None
         while acknowledged is not work.delivery:  # a redelivery may be adopted while the ack of the lost one is written

@@ -19,6 +19,7 @@ from notifier.delivery.callback import Callback, UserCallback
 from notifier.delivery.careful import PREFETCH, CarefulStart
 from notifier.delivery.delivery import DeliveryRoom
 from notifier.delivery.facts import Recorder
+from notifier.delivery.failpoints import fail_points
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
 from notifier.errors import ChildFailed
@@ -61,6 +62,7 @@ class TierProcess:
             most_payload=settings.payload_limit,
             cancelled=self._registry.cancelled,
             unforeseen=self._extensions.exception,
+            points=fail_points(slot),
         )
         self._careful = self._careful_start()
         self._careful_time: asyncio.Task[None] | None = None
