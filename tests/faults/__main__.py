@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from notifier.broker.node import PrivateNode
 from tests.faults.bout import bout
 from tests.faults.broker import BrokerUnderTest
+from tests.faults.cluster import cluster
 from tests.faults.fault import Fault
 from tests.faults.field import PER_SECOND, standing
 from tests.faults.report import Row, as_json, between_markers, markdown
@@ -30,11 +33,18 @@ from tests.faults.table import FAULTS
 async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND) -> list[Row]:
     """One row per fault, each on a broker that the last one left whole, with a service of its own."""
     rows: list[Row] = []
-    async with await PrivateNode.start(plugin=False) as node:
-        for fault in faults:
-            rows.append(await _row(BrokerUnderTest(node), fault, repeats or fault.repeats, per_second))
-            _tell(rows[-1])
+    for is_cluster, some in itertools.groupby(faults, key=lambda fault: fault.cluster):
+        async with cluster() if is_cluster else _single() as broker:
+            for fault in some:
+                rows.append(await _row(broker, fault, repeats or fault.repeats, per_second))
+                _tell(rows[-1])
     return rows
+
+
+@contextlib.asynccontextmanager
+async def _single() -> AsyncIterator[BrokerUnderTest]:
+    async with await PrivateNode.start(plugin=False) as node:
+        yield BrokerUnderTest(node)
 
 
 async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: int) -> Row:

@@ -34,11 +34,7 @@ class BrokerUnderTest:
 
     async def end(self) -> None:
         """As an administrator ends it: connections are told, data is flushed."""
-        pid = self.node.pid
-        await self.node.ctl("stop")
-        async with asyncio.timeout(_END):
-            while _runs(pid):  # noqa: ASYNC110  the guard's child, not ours
-                await asyncio.sleep(0.05)
+        await ended(self.node)
 
     async def boot(self) -> None:
         """Begin again on the same data; returns when it takes connections."""
@@ -61,6 +57,15 @@ class BrokerUnderTest:
         lines = (await self.ctl("-q", "list_queues", "--no-table-headers", "name", "messages")).splitlines()
         rows = [line.split("\t") for line in lines]
         return {name: int(count) for name, count in rows if name.startswith(f"{namespace}.")}
+
+
+async def ended(node: PrivateNode) -> None:
+    """Stop a node and wait until its process is gone."""
+    pid = node.pid
+    await node.ctl("stop")
+    async with asyncio.timeout(_END):
+        while _runs(pid):  # noqa: ASYNC110  the guard's child, not ours
+            await asyncio.sleep(0.05)
 
 
 def _runs(pid: int) -> bool:

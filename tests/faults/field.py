@@ -17,8 +17,10 @@ from tests.faults.line import BrokerLine
 from tests.faults.load import Load
 from tests.faults.receiver import Receiver, receiving
 from tests.faults.service import LADDER, ServiceUnderTest
-from tests.faults.verdict import Evidence, Sent, Window, outstanding
+from tests.faults.verdict import Evidence, Sent, Told, Window, outstanding
 
+#: Where callbacks may go: the merchants listen there, and at a second address, at which nothing may ever arrive.
+ALLOWED = "127.0.0.1/32"
 #: Notifications per second.
 PER_SECOND = 200
 #: Seconds for everything to be on time again after a fault, and to be drained at the end.
@@ -39,6 +41,11 @@ class Field:
     receiver: Receiver
     line: BrokerLine | None
     namespace: str
+
+    @property
+    def books(self) -> Books:
+        """The ledger."""
+        return Books(f"sqlite:///{self.service.variables['NOTIFIER_STATE_DIR']}/ledger.db")
 
     async def calm(self) -> None:
         """Wait until every slot is ready and what is handed in from now on comes on time, first and second attempts."""
@@ -62,15 +69,17 @@ class Field:
         return await self._evidence(windows)
 
     async def _evidence(self, windows: Sequence[Window]) -> Evidence:
-        state = self.service.variables["NOTIFIER_STATE_DIR"]
-        books = Books(f"sqlite:///{state}/ledger.db")
         ids = {each.id for each in self.load.sent}
-        rows = await books.rows("SELECT notification, number, started FROM attempts")
-        status = await books.rows("SELECT id, status FROM notifications")
+        rows = await self.books.rows("SELECT notification, number, started, status FROM attempts")
+        status = await self.books.rows("SELECT id, status FROM notifications")
         return Evidence(
             sent=list(self.load.sent),
             arrivals=list(self.receiver.arrivals),
-            rows=[(name, number, float(started)) for name, number, started in rows if name in ids],
+            rows=[
+                Told(name, number, float(started), answered=code is not None)
+                for name, number, started, code in rows
+                if name in ids
+            ],
             status={name: said for name, said in status if name in ids},
             depths=await self.broker.depths(self.namespace),
             windows=windows,
@@ -124,7 +133,9 @@ async def standing(
     namespace = f"faults-{secrets.token_hex(4)}"
     async with contextlib.AsyncExitStack() as stack:
         line = await stack.enter_async_context(BrokerLine(broker.url)) if through_line else None
-        variables = environment(line.url if line else broker.url, namespace, NOTIFIER_LADDER=LADDER)
+        variables = environment(
+            line.url if line else broker.url, namespace, NOTIFIER_LADDER=LADDER, NOTIFIER_EGRESS__ALLOW=ALLOWED
+        )
         receiver = await stack.enter_async_context(receiving(SECRET))
         service = ServiceUnderTest(variables, *(() if api else ("--no-api",)))
         try:

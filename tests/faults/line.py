@@ -103,7 +103,8 @@ class _Frames:
         self._rest = b""
 
     def split(self, arrived: bytes) -> list[tuple[int, tuple[int, int] | None, bytes]]:
-        stream, at, found = self._rest + arrived, 0, []
+        stream, at = self._rest + arrived, 0
+        found: list[tuple[int, tuple[int, int] | None, bytes]] = []
         while len(stream) - at >= _PROTOCOL_HEADER:
             if stream.startswith(b"AMQP", at):
                 found.append((0, None, stream[at : at + _PROTOCOL_HEADER]))
@@ -113,8 +114,8 @@ class _Frames:
             end = at + 7 + size + 1
             if len(stream) < end:
                 break
-            method = struct.unpack_from(">HH", stream, at + 7) if kind == _METHOD else None
-            found.append((channel, method, stream[at:end]))
+            klass, method = struct.unpack_from(">HH", stream, at + 7) if kind == _METHOD else (0, 0)
+            found.append((channel, (klass, method) if kind == _METHOD else None, stream[at:end]))
             at = end
         self._rest = stream[at:]
         return found

@@ -16,10 +16,14 @@ from notifier.delivery.acceptance import Entrance, compose
 from notifier.delivery.facts import Recorder
 from notifier.errors import PublishRefused, Unroutable
 from notifier.settings import load as settings_of
+from tests.faults import merchants
 from tests.faults.verdict import Sent
 
 #: How the merchants of the load answer, in turn: two thirds of all notifications need one attempt, the others two.
 KINDS: Mapping[str, int] = {"prompt": 1, "flaky": 2, "slow": 1}
+#: Further kinds, for bursts: one that hangs, and one whose address is not allowed.
+HANG, FORBIDDEN = "hang", "forbidden"
+_ATTEMPTS: Mapping[str, int] = {**KINDS, HANG: 1, FORBIDDEN: 0}
 MERCHANTS = 51
 #: Seconds between two small bursts.
 _TICK = 0.05
@@ -33,6 +37,7 @@ class Load:
     def __init__(self, variables: Mapping[str, str], url: str, per_second: int) -> None:
         self._settings = settings_of({}, environment=variables)
         self._url = url
+        self._forbidden = url.replace("127.0.0.1", merchants.FORBIDDEN)
         self._per_second = per_second
         topology = Topology(self._settings.namespace, self._settings.tiers)
         self._publisher = Publisher(self._settings.amqp_urls, topology, "load")
@@ -116,7 +121,7 @@ class Load:
         sent = Sent(
             f"{self._run}-{serial}",
             kind,
-            KINDS.get(kind, 1),
+            _ATTEMPTS[kind],
             tuple(tier.milliseconds for tier in self._settings.default_ladder),
         )
         self.sent.append(sent)
@@ -130,7 +135,7 @@ class Load:
             self._settings,
             merchant=merchant,
             payload=json.dumps({"key": sent.id}).encode(),
-            url=f"{self._url}/{sent.kind}",
+            url=f"{self._forbidden if sent.kind == FORBIDDEN else self._url}/{sent.kind}",
             notification_id=sent.id,
         )
         sent.began = time.time() * 1000

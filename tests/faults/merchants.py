@@ -21,6 +21,8 @@ from aiohttp import web
 
 #: Seconds until the answer.
 SLOW, HANG = 0.15, 8.0
+#: An address at which they listen as well, and which the service under test is not allowed to call.
+FORBIDDEN = "127.0.0.2"
 
 
 class Merchants:
@@ -69,6 +71,7 @@ async def _serve(secret: str) -> None:
     runner = web.ServerRunner(web.Server(merchants.handle, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+    await web.TCPSite(runner, FORBIDDEN, runner.addresses[0][1]).start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import of_broker, of_line, of_processes, of_queues, of_tiers
+from tests.faults import of_broker, of_cluster, of_line, of_merchants, of_processes, of_queues, of_tiers
 from tests.faults.fault import Fault
 
 POINTS = ("before-callback", "during-callback", "before-fact", "before-republish", "before-ack")
@@ -31,4 +31,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("consumers cancelled", of_queues.consumers_cancelled, through_line=True),
     Fault("channel closed (exchange deleted)", of_queues.exchange_deleted),
     Fault("consumer timeout", of_queues.consumer_timeout),
+    Fault("merchant: address that is not allowed", of_merchants.at_forbidden_addresses),
+    Fault("cluster of three: rolling restart", of_cluster.rolling_restart, cluster=True),
+    Fault("cluster of three: kill -9 of the leader's node", of_cluster.leader_killed, cluster=True),
+    Fault("cluster of three: kill -9 of two nodes", of_cluster.two_of_three_killed, cluster=True),
 )

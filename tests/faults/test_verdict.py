@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.verdict import Arrival, Evidence, Sent, Verdict, Window, judge, outstanding, tally
+from tests.faults.verdict import Arrival, Evidence, Sent, Told, Verdict, Window, judge, outstanding, tally
 
 DELAYS = (1000, 2000, 2000)
 #: When the fault of these cases struck, far from everything else unless a case says otherwise.
@@ -27,7 +27,7 @@ def judged(
     handed_in: Sequence[Sent],
     arrivals: Sequence[Arrival],
     *,
-    rows: Sequence[tuple[str, int, float]] | None = None,
+    rows: Sequence[Told] | None = None,
     windows: Sequence[Window] = (Window(STRUCK, STRUCK, STRUCK + 2000),),
     depths: dict[str, int] | None = None,
     status: dict[str, str] | None = None,
@@ -37,7 +37,7 @@ def judged(
         Evidence(
             sent=handed_in,
             arrivals=arrivals,
-            rows=[(each.id, each.attempt, each.moment) for each in arrivals] if rows is None else rows,
+            rows=[Told(each.id, each.attempt, each.moment) for each in arrivals] if rows is None else rows,
             status={each.id: "completed" for each in handed_in} if status is None else status,
             depths=depths or {"work": 0},
             windows=windows,
@@ -102,13 +102,13 @@ def test_what_breaks_a_promise_is_named(handed_in: list[Sent], arrivals: list[Ar
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
-        pytest.param([("n", 1, 1000.0)], 0, id="as it came"),
+        pytest.param([Told("n", 1, 1000.0)], 0, id="as it came"),
         pytest.param([], 1, id="an attempt is missing"),
-        pytest.param([("n", 1, 1000.0), ("n", 1, 1000.0)], 1, id="an attempt is there twice"),
-        pytest.param([("n", 1, 1000.0), ("n", 2, 3000.0)], 1, id="an attempt that never came"),
+        pytest.param([Told("n", 1, 1000.0), Told("n", 1, 1000.0)], 1, id="an attempt is there twice"),
+        pytest.param([Told("n", 1, 1000.0), Told("n", 2, 3000.0, answered=False)], 1, id="an attempt that never came"),
     ],
 )
-def test_the_ledger_must_hold_what_came(rows: list[tuple[str, int, float]], found: int) -> None:
+def test_the_ledger_must_hold_what_came(rows: list[Told], found: int) -> None:
     assert tally(judged([sent()], [came(1000)], rows=rows))["untrue"] == found
 
 
@@ -116,10 +116,25 @@ def test_an_attempt_in_flight_at_the_fault_may_be_missing_in_the_ledger() -> Non
     verdict = judged(
         [sent(at=STRUCK - 1100)],
         [came(STRUCK - 20), came(STRUCK + 2000)],
-        rows=[("n", 1, STRUCK + 2000)],
+        rows=[Told("n", 1, STRUCK + 2000)],
     )
     assert verdict.good
     assert verdict.duplicated == 1
+
+
+@pytest.mark.parametrize(("answered", "found"), [(True, 1), (False, 0)])
+def test_at_a_fault_too_an_attempt_that_was_answered_is_in_the_ledger_once(answered: bool, found: int) -> None:
+    at = STRUCK - 20
+    rows = [Told("n", 1, at), Told("n", 1, at, answered=answered)]
+    assert tally(judged([sent(at=STRUCK - 1100)], [came(at)], rows=rows))["untrue"] == found
+
+
+def test_a_notification_whose_address_is_not_allowed_must_end_as_exhausted_and_never_arrive() -> None:
+    refused = sent(attempts=0)
+    rows = [Told("n", number, 1000.0 * number, answered=False) for number in (1, 2, 3)]
+    assert judged([refused], [], rows=rows, status={"n": "exhausted"}).good
+    verdict = judged([refused], [came(1000)], rows=rows, status={"n": "completed"})
+    assert {"strange", "lost"} <= tally(verdict).keys()
 
 
 @pytest.mark.parametrize("status", ["exhausted", "attempted", "absent"])

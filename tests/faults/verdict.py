@@ -31,7 +31,8 @@ LATE_MS = 500.0
 
 @dataclass(slots=True)
 class Sent:
-    """One notification that was handed in. id: also the `key` in its body. attempts: that its merchant needs.
+    """One notification that was handed in. id: also the `key` in its body. attempts: that its merchant needs; 0 for one
+    whose address is not allowed, which must end as exhausted and never arrive.
 
     delays: of its ladder's steps. began: when it was handed in. enqueued_at: as stamped when it was published.
     confirmed: when the broker's confirm was there, None when it never came.
@@ -58,6 +59,16 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """One attempt, as the ledger has it. answered: it has an HTTP status, so a request was made."""
+
+    id: str
+    attempt: int
+    started: float
+    answered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """When a fault struck. began to ended: what was in flight then may be doubled; the same moment for a sudden death.
     restored: when what was struck stood again.
@@ -76,13 +87,13 @@ class Window:
 class Evidence:
     """All that is known after a fault was repeated and everything drained.
 
-    rows: (notification, number, started) of each attempt in the ledger. status: of each notification there.
+    rows: of each attempt in the ledger. status: of each notification there.
     depths: messages that each queue still holds.
     """
 
     sent: Sequence[Sent]
     arrivals: Sequence[Arrival]
-    rows: Sequence[tuple[str, int, float]]
+    rows: Sequence[Told]
     status: Mapping[str, str]
     depths: Mapping[str, int]
     windows: Sequence[Window]
@@ -155,7 +166,7 @@ class _Bench:
         said = [f"{each.id} ({each.kind}) had attempts {sorted(self._came(each.id))} only" for each in missing]
         for each in self.confirmed:
             status = self._evidence.status.get(each.id, "absent")
-            if status != "completed":
+            if status != ("exhausted" if self._is_refused(each.id) else "completed"):
                 said.append(f"{each.id} ({each.kind}) is {status} in the ledger")
         return said
 
@@ -183,27 +194,32 @@ class _Bench:
             if doubled and not self._has_reason(name, min(doubled)):
                 said.append(f"{name} attempt {min(doubled)} came {len(came[min(doubled)])} times, no fault near")
             sent = self._sent.get(name)
-            beyond = [attempt for attempt in came if sent and attempt > sent.attempts]
+            beyond = [attempt for attempt in came if sent and attempt > sent.attempts > 0]
             if beyond and not self._was_in_flight(came.get(min(beyond) - 1, [])):
                 said.append(f"{name} came again after its merchant had acknowledged it, no fault near")
         return said
 
     def untrue(self) -> list[str]:
-        """The ledger's rows beside the log."""
-        told: dict[tuple[str, int], list[float]] = defaultdict(list)
-        for name, attempt, started in self._evidence.rows:
-            told[name, attempt].append(started)
+        """The ledger's rows beside the log. A row of an attempt that was answered stands for a request, always; a
+        request whose process died has none, and an attempt that was cut off may have been no request.
+        """
+        told: dict[tuple[str, int], list[Told]] = defaultdict(list)
+        for row in self._evidence.rows:
+            told[row.id, row.attempt].append(row)
         said = []
         for name, attempt in told.keys() | {(name, attempt) for name, came in self.came.items() for attempt in came}:
             rows, moments = told.get((name, attempt), []), self._came(name).get(attempt, [])
-            times = len(rows), len(moments)
-            if times[0] != times[1] and not self._was_in_flight([*rows, *moments]):
-                said.append(f"{name} attempt {attempt} is {times[0]} times in the ledger, came {times[1]} times")
+            sure = sum(row.answered for row in rows)
+            excused = self._was_in_flight([*(row.started for row in rows), *moments])
+            if sure > len(moments) or (len(rows) != len(moments) and not excused and not self._is_refused(name)):
+                said.append(f"{name} attempt {attempt} is {len(rows)} times in the ledger, came {len(moments)} times")
         return said
 
     def strange(self) -> list[str]:
         said = []
         for arrival in self._evidence.arrivals:
+            if self._is_refused(arrival.id):
+                said.append(f"{arrival.id} came to an address that is not allowed")
             if arrival.id not in self._sent:
                 said.append(f"{arrival.id} came and nobody sent it")
             elif arrival.key != arrival.id:
@@ -232,6 +248,10 @@ class _Bench:
 
     def _has_all(self, each: Sent) -> bool:
         return set(range(1, each.attempts + 1)) <= self._came(each.id).keys()
+
+    def _is_refused(self, name: str) -> bool:
+        sent = self._sent.get(name)
+        return sent is not None and sent.attempts == 0
 
     def _due(self, each: Sent, attempt: int) -> float | None:
         """None where that cannot be said: it was never stamped, or came without the attempt before it."""
