@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import os
 import sys
 import time
@@ -83,6 +84,7 @@ def main() -> int:
     given = asked.parse_args()
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]  # settings of the developer must not change what is tested
+    logging.getLogger("notifier").setLevel(logging.CRITICAL)  # what the load meets is no news
     began = time.monotonic()
     rows = asyncio.run(run(_chosen(given.only), given.repeats, given.per_second))
     note = (

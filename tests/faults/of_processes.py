@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 from tests.faults.errors import DidNotBite
 from tests.faults.fault import Strike
@@ -15,6 +17,8 @@ from tests.faults.verdict import Window
 
 #: Seconds that a process stands still: longer than the master's patience with one that hangs, 30 s.
 STILL = 40.0
+#: Seconds after which a process surely stands still, and before which the master surely has not replaced it.
+_SURE, _PATIENCE = 1.0, 28.0
 
 
 async def agent_killed(field: Field, number: int) -> Window:
@@ -50,31 +54,34 @@ async def service_ended(field: Field, number: int) -> Window:
 
 
 def stood_still(*slots: str) -> Strike:
-    """SIGSTOP to these processes at once, SIGCONT after a while; `master` is the master itself."""
+    """SIGSTOP to these processes at once, SIGCONT after a while; `master` is the master itself.
+
+    What stands still for longer than the master has patience is replaced meanwhile.
+    """
 
     async def strike(field: Field, number: int) -> Window:
         pids = [field.service.master if slot == "master" else await field.service.pid(slot) for slot in slots]
         began, came = time.time() * 1000, len(field.receiver.arrivals)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(STILL)  # the length of the standstill is what is tested
-        gone = []
+        await asyncio.sleep(_SURE)
+        if not all(_is_stopped(pid) for pid in pids):
+            raise DidNotBite(f"not all of {slots} stand still")
+        await asyncio.sleep(STILL - _SURE)  # the length of the standstill is what is tested
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # replaced
                 os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                gone.append(pid)
         ended = time.time() * 1000
-        _bit(slots, began, ended, [each.moment for each in field.receiver.arrivals[came:]], gone)
+        meanwhile = (began + 1000 * _SURE, began + 1000 * _PATIENCE)
+        if set(TIERS) <= set(slots) and any(
+            meanwhile[0] < arrival.moment < meanwhile[1] for arrival in field.receiver.arrivals[came:]
+        ):
+            raise DidNotBite("requests came while all tier processes stood still")
         await field.service.ready()
         return Window(began, ended, time.time() * 1000)
 
     return strike
 
 
-def _bit(slots: tuple[str, ...], began: float, ended: float, moments: list[float], gone: list[int]) -> None:
-    """Of a tier process: the master took it for hung and replaced it, or nothing came."""
-    if not any(slot in TIERS for slot in slots) or gone:
-        return
-    if any(began + 2000 < moment < ended - 500 for moment in moments) and set(slots) >= set(TIERS):
-        raise DidNotBite("requests came while both tier processes stood still")
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
