@@ -29,6 +29,9 @@ _LARGE = 16_384
 _HEADERS_NEVER_CHECKED = 16_384
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SILENCE = 5.0
+#: Seconds of refusals after which the channel is doubted: RabbitMQ 3.10 never tells a channel that was refused for a
+#: length limit that the limit is gone, when it went with its policy (rabbit_fifo, evaluate_limit). A fresh one asks.
+_DOUBT = 10.0
 
 _NO_EXCHANGE = re.compile(r"no exchange '(?P<exchange>[^']*)'")
 _TOO_LARGE = re.compile(r"message size (?P<size>\d+)\D+(?P<most>\d+)")
@@ -52,6 +55,8 @@ class Publisher:
         self._link = Link(urls, name, self._prepare, confirms=True)
         self._name = name
         self._unconfirmed: dict[str, float] = {}
+        self._refused: dict[tuple[str, str], float] = {}
+        self._prepared = 0.0
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, patience: float | None = None, waiting: Waiting | None = None) -> None:
@@ -91,6 +96,10 @@ class Publisher:
         try:
             while not await self._published(message, exchange, routing_key, mandatory):
                 pass
+            self._refused.pop((exchange, routing_key), None)
+        except PublishRefused:
+            self._doubt(exchange, routing_key)
+            raise
         finally:
             self._unconfirmed.pop(message.message_id, None)
 
@@ -170,8 +179,18 @@ class Publisher:
             )
         return None
 
+    def _doubt(self, exchange: str, routing_key: str) -> None:
+        """Begin a new connection when refusals on this one have lasted for long."""
+        now = time.monotonic()
+        since = self._refused.setdefault((exchange, routing_key), now)
+        if now - max(since, self._prepared) > _DOUBT:
+            logs.event("publish.doubted", logging.WARNING, refused_s=round(now - since, 1), to=routing_key)
+            self._prepared = now  # once, not by each that is refused meanwhile
+            self._link.reopen()
+
     async def _prepare(self, channel: Channel) -> None:
         await declare.declare(channel, self._topology)
+        self._prepared = time.monotonic()
 
     async def _tell_of_silence(self) -> None:
         """A broker that blocks publishers is silent; say so, since a notification cannot settle meanwhile."""

@@ -126,14 +126,18 @@ class ServiceUnderTest:
             raise DidNotBite(f"{standing['slot']} did not die by kill -9: {after['reason']}")
         return time.time() * 1000
 
-    def told(self, event: str) -> int:
-        """How often it logged this event, warnings and worse."""
-        return sum(line["event"] == event for line in self.warnings)
+    def told(self, event: str, saying: str = "") -> int:
+        """How often it logged this event, warnings and worse; saying: with this in its reason."""
+        return sum(line["event"] == event and saying in str(line.get("reason")) for line in self.warnings)
 
-    async def until_told(self, event: str, more_than: int, timeout: float = 30) -> None:
-        """Wait until it logged this event more often than that."""
+    async def until_told(self, event: str, more_than: int, timeout: float = 30, saying: str = "") -> None:
+        """Wait until it logged this event more often than that. Raises DidNotBite."""
         assert self._running is not None
-        await self._running._until(lambda: self.told(event) > more_than, timeout, f"{event} {more_than + 1} times")
+        wanted = f"{event} {saying} {more_than + 1} times"
+        try:
+            await self._running._until(lambda: self.told(event, saying) > more_than, timeout, wanted)  # noqa: SLF001
+        except AssertionError as error:
+            raise DidNotBite(str(error)) from None
 
     async def _hang_up(self) -> None:
         operator, self._operator = self._operator, None

@@ -11,12 +11,13 @@ import pytest
 from publishing import message, publishing
 from queues import Bench
 
+from notifier.broker import publisher as publisher_module
 from notifier.broker.consumer import Consumer, Delivery
 from notifier.broker.node import PrivateNode
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology, Way
 from notifier.domain.tier import Tier
-from notifier.errors import ConfigurationError, MessageTooLarge
+from notifier.errors import ConfigurationError, MessageTooLarge, PublishRefused
 
 WORK = Tier(0)
 ROOMY = ("absolute", "1GiB")
@@ -145,3 +146,22 @@ async def test_a_missing_permission_is_a_matter_of_configuration(
     assert "must be allowed to configure, write and read what begins with the namespace" in str(refused.value)
     assert "hush" not in str(refused.value)
     await publisher.close()
+
+
+async def test_after_a_length_limit_was_taken_back_what_was_refused_is_published_all_the_same(
+    own_node: PrivateNode, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ 3.10.8 goes on refusing on the old channel for ever: the policy's end is told to nobody."""
+    monkeypatch.setattr(publisher_module, "_DOUBT", 1.0)
+    way, refused = Way(topology.work, "0s"), 0
+    async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
+        pattern = f"^{topology.work_queue(WORK)}$"
+        await own_node.ctl("set_policy", "limit", pattern, '{"max-length":1}', "--apply-to", "queues")
+        while not refused:  # a policy reaches its queue a moment after it was set
+            try:
+                await publisher.publish_by(way, message())
+            except PublishRefused:
+                refused += 1
+        await own_node.ctl("clear_policy", "limit")
+        await publisher.insist_by(way, message(b"refused"))
+        await publisher.publish_by(way, message(b"after"))
