@@ -135,7 +135,7 @@ class ServiceUnderTest:
         assert self._running is not None
         wanted = f"{event} {saying} {more_than + 1} times"
         try:
-            await self._running._until(lambda: self.told(event, saying) > more_than, timeout, wanted)  # noqa: SLF001
+            await self._running._until(lambda: self.told(event, saying) > more_than, timeout, wanted)
         except AssertionError as error:
             raise DidNotBite(str(error)) from None
 
