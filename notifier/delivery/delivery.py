@@ -49,13 +49,9 @@ class DeliveryRoom:
 
     lookup: the merchant as it is known now, or None; asked in the moment before each callback. cancelled: why a run of
     a notification, by its id, was given up, or None; asked likewise. Both may raise RegistryUnreadable. most_payload:
-<<<<<<< HEAD
-    bytes. clock: Unix seconds. unforeseen: hears of what should not have been raised.
-    points: where tests of faults kill the process.
-=======
     bytes. prefetch: deliveries that may be in hand. overflowed: see `Turns`. strict: one callback at a time to each
     merchant, and what comes meanwhile waits. clock: Unix seconds. unforeseen: hears of what should not have been
-    raised.
+    raised. points: where tests of faults kill the process.
 
     turns: whose turn it is. breakers: who is left alone for a while. tally: what came of the callbacks.
     """
