@@ -37,6 +37,7 @@ BUGS = (
     Bug("republish_unconfirmed", "wait queue at its length limit", 1, "lost"),
     Bug("short_ttl", "agent: kill -9", 1, "early"),
     Bug("ledger_not_idempotent", "line: half-open", 4, "untrue"),
+    Bug("no_cap", "three times its cap at once", 1, "crowded"),
     Bug("guard_off", "address that is not allowed", 1, "strange"),
 )
 

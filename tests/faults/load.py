@@ -88,10 +88,10 @@ class Load:
         finally:
             self._flowing.set()
 
-    async def burst(self, kinds: Sequence[str]) -> list[Sent]:
-        """Hand in one notification for each of these kinds at once; returns them confirmed."""
+    async def burst(self, kinds: Sequence[str], merchant: str | None = None) -> list[Sent]:
+        """Hand in one notification for each of these kinds at once; returns them confirmed. merchant: of all."""
         before = len(self.sent)
-        handing = [self._hand_in(kind) for kind in kinds]
+        handing = [self._hand_in(kind, merchant) for kind in kinds]
         await asyncio.gather(*handing)
         return self.sent[before : before + len(kinds)]
 
@@ -116,7 +116,7 @@ class Load:
                 self._hand_in(list(KINDS)[next(self._turn) % len(KINDS)])
                 owed -= 1
 
-    def _hand_in(self, kind: str) -> asyncio.Task[None]:
+    def _hand_in(self, kind: str, merchant: str | None = None) -> asyncio.Task[None]:
         serial = next(self._serial)
         sent = Sent(
             f"{self._run}-{serial}",
@@ -125,7 +125,7 @@ class Load:
             tuple(tier.milliseconds for tier in self._settings.default_ladder),
         )
         self.sent.append(sent)
-        handing = asyncio.create_task(self._accept(sent, f"m{serial % MERCHANTS:02}"))
+        handing = asyncio.create_task(self._accept(sent, merchant or f"m{serial % MERCHANTS:02}"))
         self._pending.add(handing)
         handing.add_done_callback(self._pending.discard)
         return handing
@@ -135,7 +135,7 @@ class Load:
             self._settings,
             merchant=merchant,
             payload=json.dumps({"key": sent.id}).encode(),
-            url=f"{self._forbidden if sent.kind == FORBIDDEN else self._url}/{sent.kind}",
+            url=f"{self._forbidden if sent.kind == FORBIDDEN else self._url}/{sent.kind}/{merchant}",
             notification_id=sent.id,
         )
         sent.began = time.time() * 1000

@@ -3,7 +3,8 @@
 Shares no code with notifier; signatures are checked by an implementation of others. First line on stdout: the port.
 Then a line of JSON per request, written before it is answered: `id` (webhook-id), `attempt`, `moment` (Unix
 milliseconds, when line and headers had come), `key` (from the body, what the producer called it), `fault` (what is
-wrong with the signature, or null). SIGUSR1 makes the merchants of `/hang` let go of what they hold.
+wrong with the signature, or null), `beside` (requests to the same merchant, with the same attempt, that were being
+answered, this one included). SIGUSR1 makes the merchants of `/hang` let go of what they hold.
 
     merchants.py SECRET
 """
@@ -15,6 +16,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 
 import standardwebhooks
 from aiohttp import web
@@ -26,11 +28,14 @@ FORBIDDEN = "127.0.0.2"
 
 
 class Merchants:
-    """`/prompt` acknowledges at once, `/slow` after a while, `/flaky` at its second attempt, `/hang` after long."""
+    """Paths are `/KIND/MERCHANT`. `prompt` acknowledges at once, `slow` after a while, `flaky` at its second attempt,
+    `hang` after long.
+    """
 
     def __init__(self, secret: str) -> None:
         self._verifier = standardwebhooks.Webhook(secret)
         self._let_go = asyncio.Event()
+        self._running: Counter[tuple[str, int]] = Counter()
 
     def let_go(self) -> None:
         """Those who hang answer now."""
@@ -42,20 +47,30 @@ class Merchants:
         moment = time.time() * 1000
         body = await request.read()
         attempt = int(request.headers["notifier-attempt"])
+        kind, merchant = request.path.strip("/").split("/")
+        lane = merchant, attempt
+        self._running[lane] += 1
         line = {
             "id": request.headers["webhook-id"],
             "attempt": attempt,
             "moment": moment,
             "key": json.loads(body)["key"],
             "fault": self._fault(request, body),
+            "beside": self._running[lane],
         }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
-        if request.path == "/slow":
+        try:
+            return await self._answer(kind, attempt)
+        finally:
+            self._running[lane] -= 1
+
+    async def _answer(self, kind: str, attempt: int) -> web.Response:
+        if kind == "slow":
             await asyncio.sleep(SLOW)
-        elif request.path == "/hang":
+        elif kind == "hang":
             await asyncio.wait([asyncio.create_task(self._let_go.wait())], timeout=HANG)
-        return web.Response(status=500 if request.path == "/flaky" and attempt == 1 else 200)
+        return web.Response(status=500 if kind == "flaky" and attempt == 1 else 200)
 
     def _fault(self, request: web.BaseRequest, body: bytes) -> str | None:
         try:

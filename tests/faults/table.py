@@ -32,7 +32,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("channel closed (exchange deleted)", of_queues.exchange_deleted),
     Fault("consumer timeout", of_queues.consumer_timeout),
     Fault("merchant: address that is not allowed", of_merchants.at_forbidden_addresses),
-    Fault("cluster of three: rolling restart", of_cluster.rolling_restart, cluster=True),
+    Fault("merchant: three times its cap at once", of_merchants.crowded),
+    Fault("cluster of three: rolling restart", of_cluster.rolling_restart, cluster=True, repeats=4),
     Fault("cluster of three: kill -9 of the leader's node", of_cluster.leader_killed, cluster=True),
     Fault("cluster of three: kill -9 of two nodes", of_cluster.two_of_three_killed, cluster=True),
 )

@@ -46,7 +46,7 @@ def judged(
 
 
 GOOD = [
-    pytest.param([sent()], [came(1000)], id="one attempt, on time"),
+    pytest.param([sent()], [came(1000, beside=20)], id="one attempt, on time, with as many beside it as may be"),
     pytest.param([sent()], [came(999)], id="within the grain of the clocks"),
     pytest.param([sent(attempts=2)], [came(1003), came(3004, 2)], id="two attempts, on time"),
     pytest.param([sent(confirmed=None)], [came(1000)], id="unconfirmed, and it came"),
@@ -83,6 +83,7 @@ BAD = [
     pytest.param([sent()], [came(1000), came(1000, name="x")], "strange", id="nobody sent it"),
     pytest.param([sent()], [came(1000, key="other")], "strange", id="body of another"),
     pytest.param([sent()], [came(1000, fault="wrong")], "strange", id="wrong signature"),
+    pytest.param([sent()], [came(1000, beside=21)], "crowded", id="one more at once than the cap"),
 ]
 
 

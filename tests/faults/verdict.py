@@ -11,6 +11,7 @@ A violation is a sentence, and there is none where the promises of DESIGN §1 we
 - doubled: a request came twice although nothing of its notification was in flight when a fault struck
 - untrue: the ledger has more or fewer attempts than came, beyond those in flight at a fault
 - strange: what nobody sent, with another body or a wrong signature
+- crowded: a merchant was called more often at once than its cap in one tier process allows
 - undrained: a queue still holds messages
 """
 
@@ -25,6 +26,8 @@ GRAIN_MS = 2.0
 #: How long before a fault something may have come that was in a process's hands when it struck; and how long after,
 #: since what had been sent is read by the merchants a moment later.
 IN_HAND_MS, ON_THE_WIRE_MS = 1000.0, 250.0
+#: `isolation.concurrency` as it is by default. All first attempts are of one tier process here, all others of another.
+CAP = 20
 #: From here on an attempt counts as late, for the time to recover.
 LATE_MS = 500.0
 
@@ -49,13 +52,14 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request, as the merchant saw it."""
+    """One request, as the merchant saw it. beside: requests of this merchant's, of the same attempt, at that moment."""
 
     id: str
     attempt: int
     moment: float
     key: str
     fault: str | None = None
+    beside: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,7 @@ def judge(evidence: Evidence) -> Verdict:
         "doubled": bench.doubled_without_reason(),
         "untrue": bench.untrue(),
         "strange": bench.strange(),
+        "crowded": bench.crowded(),
         "undrained": [f"{queue} holds {count}" for queue, count in evidence.depths.items() if count],
     }
     return Verdict(
@@ -227,6 +232,13 @@ class _Bench:
             if arrival.fault is not None:
                 said.append(f"{arrival.id} came with a wrong signature: {arrival.fault}")
         return said
+
+    def crowded(self) -> list[str]:
+        return [
+            f"{arrival.id} attempt {arrival.attempt} came as one of {arrival.beside} at once"
+            for arrival in self._evidence.arrivals
+            if arrival.beside > CAP
+        ]
 
     def recovered(self) -> list[float]:
         """Per window: until what was struck stood again, and nothing came late any more."""
