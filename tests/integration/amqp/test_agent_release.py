@@ -13,6 +13,8 @@ from ledgers import attempts, decoded, held, notification, open_ledger, row, row
 from publishing import publishing
 from queues import Bench
 
+from notifier.agent.allowance import Allowance
+from notifier.agent.breakers import Breakers
 from notifier.agent.marking import Marker
 from notifier.agent.pace import Pace
 from notifier.agent.release import GRACE_MS, Release
@@ -30,6 +32,7 @@ from notifier.ledger import holding, merchants
 from notifier.ledger.late import LateDatabase
 from notifier.ledger.merchants import Row
 from notifier.ledger.writing import BadFact, FactWriter
+from notifier.sections import Isolation
 
 DEFAULT = Ladder.parse("0s,5s,1s")
 
@@ -44,6 +47,7 @@ class Stage:
     publisher: Publisher
     writer: FactWriter
     release: Release
+    breakers: Breakers
     known: dict[str, Merchant] = field(default_factory=dict)
     overrides: set[str] = field(default_factory=set)
     now: list[float] = field(default_factory=lambda: [time.time()])
@@ -76,6 +80,7 @@ async def stage(broker, bench: Bench, topology: Topology, declared, ledger_url: 
     async with open_ledger(ledger_url) as database, publishing(broker.url, topology) as publisher:
         recorder = Recorder(publisher, topology)
         writer = FactWriter(database)
+        breakers = Breakers(lambda: now[0])
         release = Release(
             database,
             publisher,
@@ -83,13 +88,14 @@ async def stage(broker, bench: Bench, topology: Topology, declared, ledger_url: 
             Marker(writer, recorder),
             Pace(10_000),
             known.get,
+            Allowance(Isolation(concurrency=2000), breakers, lambda: now[0]),
             overrides.__contains__,
             DEFAULT,
             topology.tiers,
             needs_url=True,
             clock=lambda: now[0],
         )
-        yield Stage(bench, database, topology, publisher, writer, release, known, overrides, now)
+        yield Stage(bench, database, topology, publisher, writer, release, breakers, known, overrides, now)
         await recorder.close()
 
 
@@ -153,11 +159,14 @@ async def test_a_fact_that_arrives_after_the_merchant_was_enabled_is_released_to
     assert await stage.release.round() == 1
 
 
-@pytest.mark.parametrize("reason", [HoldReason.NO_ROOM, HoldReason.BREAKER_OPEN])
-async def test_what_is_held_for_other_reasons_is_not_the_registrys_to_release(stage: Stage, reason: HoldReason) -> None:
+@pytest.mark.parametrize("reason", HoldReason)
+async def test_whatever_it_was_held_for_goes_on_once_the_merchant_may_be_called(
+    stage: Stage, reason: HoldReason
+) -> None:
     await stage.becomes("m1", Standing.ENABLED)
     await stage.store(*held(notification("n1"), reason))
-    assert await stage.release.round() == 0
+    assert await stage.release.round() == 1
+    assert (await stage.next_in(Tier(1))).released == pytest.approx(stage.now[0] * 1000, abs=5000)
 
 
 async def test_what_is_held_again_at_once_rests_longer_each_time(stage: Stage) -> None:
