@@ -1,7 +1,7 @@
 """What the circuit breakers say: whom nothing is released to now, and when one notification may go to try it.
 
 Tier processes tell it in keys of the desired state, `breaker/MERCHANT`: `open` until a moment, from which on one may go
-as the probe; `half-open` while another probe is on its way; no key: closed.
+as the probe; `half-open` until a moment at which the probe that is under way counts as lost; no key: closed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "breaker/"
-#: Seconds after which a probe that changed nothing counts as lost, and another one may go.
-PATIENCE = 60.0
+#: Seconds after which a probe that went and changed nothing has not come to an attempt, and another one may go.
+PATIENCE = 15.0
+#: Seconds after the moment at which one may go: the tier process's clock must have passed it, too.
+MARGIN = 0.05
 
 
 @dataclass(slots=True)
@@ -52,6 +54,6 @@ class Breakers:
 
     def _due(self, value: Any) -> float:
         match value:
-            case {"state": "open", "until": int() | float() as until}:
-                return until / 1000
-        return self._clock() + PATIENCE  # somebody else's probe is on its way
+            case {"until": int() | float() as until}:
+                return until / 1000 + MARGIN
+        return self._clock() + PATIENCE  # set by hand

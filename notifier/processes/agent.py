@@ -91,7 +91,7 @@ class AgentProcess:
         publishing = (self._database, self._publisher, topology, marker, pace, self._merchant)
         self._breakers = Breakers(time.time)
         self._sharing = Sharing(settings.machine, self._fleet.tell, time.time)
-        self._overflows = Overflows(self._database, self._clear, time.time)
+        self._overflows = Overflows(self._database, self._clear, self._set, time.time)
         self._release = Release(
             *publishing,
             Allowance(settings.isolation, self._breakers, time.time),
@@ -213,6 +213,10 @@ class AgentProcess:
 
     async def _clear(self, key: str) -> None:
         await self._parent.control("clear", {"key": key, "timeout": PUSH}, timeout=PUSH + 2)
+
+    async def _set(self, key: str, value: Any, seconds: float) -> None:
+        body = {"key": key, "value": value, "for": seconds, "timeout": PUSH}
+        await self._parent.control("push", body, timeout=PUSH + 2)
 
     async def _switch_off(self, fact: Mapping[str, Any]) -> None:
         """A `stopped` fact: the merchant's endpoint is gone for good."""
