@@ -79,7 +79,7 @@ class FakeTier:
         """Until so many have come in all and every attempt is told."""
         telling = asyncio.create_task(self._tell(count))
         queue = self._stage.topology.work_queue(TIER)
-        async for raw in self._stage.bench.stream(queue, count, timeout=280):
+        async for raw in self._stage.bench.stream(queue, count, timeout=800):
             self.came.append(wire.read(_message(raw)))
             self.at.append(time.monotonic())
             self.most = max(self.most, len(self.came) - self.done, self._stage.release.released - self.done)
@@ -118,7 +118,7 @@ async def burst(stage: Stage, count: int, merchant: str = "m1", reason: HoldReas
     [
         (500, 50),
         pytest.param(2000, 5, marks=[pytest.mark.long, pytest.mark.timeout(400)]),
-        pytest.param(10_000, 50, marks=[pytest.mark.long, pytest.mark.timeout(400)]),
+        pytest.param(10_000, 100, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
     ],
 )
 async def test_a_burst_arrives_completely_in_order_and_never_more_at_once_than_the_window(
