@@ -109,11 +109,11 @@ class Release:
                     return count
                 known = self._lookup(merchant)
                 room = self._allowance.take(merchant, known) if self._may_be_called(merchant, known) else 0
-                piece = await self._piece(merchant, room) if room else []
+                piece, more = await self._piece(merchant, room) if room else ((), False)
                 gone = await self._go_on(piece, known) if piece else 0
                 self._allowance.gone(merchant, room, gone)
                 count += gone
-                if not piece:
+                if not more:
                     waiting.remove(merchant)
         return count
 
@@ -138,11 +138,12 @@ class Release:
         # with a url of its own a notification of an unknown merchant may be sent; each one is looked at below
         return admit(Notification(merchant, merchant, b"", url="https://its.own"), known) is None
 
-    async def _piece(self, merchant: str, most: int) -> Sequence[Stored]:
+    async def _piece(self, merchant: str, most: int) -> tuple[Sequence[Stored], bool]:
+        """At most so many, in hand; and whether there may be more of them."""
         room = await self._pace.some(most)
         piece = await holding.take_in_hand(self._database, merchant, self._now_ms(), room, needs_url=self._needs_url)
         self._pace.give_back(room - len(piece))
-        return piece
+        return piece, len(piece) == room
 
     async def _go_on(self, piece: Sequence[Stored], known: Merchant | None) -> int:
         """Publish what may go on, then mark what the broker has. What does not go on takes nothing of the rate."""
