@@ -30,9 +30,11 @@ from pydantic import (
 
 from notifier import runtime
 from notifier.domain.acknowledgement import AckRule
+from notifier.domain import urls
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
+from notifier.domain.urls import UrlRule
 
 #: These hold secrets: they are never shown.
 SECRET = ("amqp_url", "signing_secret", "database_url")
@@ -58,6 +60,18 @@ def _networks(text: str) -> str:
         except ValueError as error:
             raise ValueError(f"{part!r} is not a network such as 127.0.0.0/8 or ::1/128: {error}") from None
     return text
+
+
+def _ports(text: str) -> str:
+    urls.ports(text)
+    return text
+
+
+def _listed_ports(value: object) -> object:
+    listed = value if isinstance(value, list) else [value]
+    if all(isinstance(part, int | str) and not isinstance(part, bool) for part in listed):
+        return ",".join(map(str, listed))  # a file may give numbers: 443, or [443, "8000-8999"]
+    return value
 
 
 def _broker_addresses(value: SecretStr) -> SecretStr:
@@ -148,7 +162,7 @@ SecretList = Annotated[SecretStr, BeforeValidator(_listed)]
 class Egress(BaseModel):
     """Where callbacks may go, and how long they may take."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
     allow: Annotated[CommaList, AfterValidator(_networks)] = Field(
         default="", description="CIDRs let through the guard against internal addresses, comma-separated"
@@ -158,6 +172,15 @@ class Egress(BaseModel):
     )
     connect_timeout: float = Field(default=5.0, gt=0, le=600, description="seconds for resolving, connecting and TLS")
     answer_limit: int = Field(default=65_536, ge=1, le=1_048_576, description="bytes read of a merchant's answer")
+    https_only: bool = Field(default=False, description="refuse every url that is not https")
+    ports: Annotated[str, BeforeValidator(_listed_ports), AfterValidator(_ports)] = Field(
+        default="", description="ports that callbacks may go to, such as 443,8000-8999; without, any"
+    )
+
+    @cached_property
+    def urls(self) -> UrlRule:
+        """`https_only` and `ports`, as what judges urls."""
+        return UrlRule(self.https_only, urls.ports(self.ports))
 
     @property
     def networks(self) -> tuple[Network, ...]:
