@@ -29,8 +29,8 @@ from pydantic import (
 )
 
 from notifier import runtime
-from notifier.domain.acknowledgement import AckRule
 from notifier.domain import urls
+from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier

@@ -131,9 +131,7 @@ def stated(
     return Statement(checked, headers, given)
 
 
-def _read(
-    name: str, value: Any, ladders: Mapping[str, Ladder], configured: Collection[Tier], urls: UrlRule
-) -> Any:
+def _read(name: str, value: Any, ladders: Mapping[str, Ladder], configured: Collection[Tier], urls: UrlRule) -> Any:
     if value is None:
         return None
     if name == "url":

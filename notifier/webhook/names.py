@@ -21,6 +21,8 @@ Lookup = Callable[..., list[AddressInfo]]
 MOST_LOOKUPS = 64
 #: Addresses of one name that are tried at most: a name with hundreds must not keep an attempt busy.
 MOST_ADDRESSES = 8
+#: Addresses of one name that are judged at most: an answer of DNS can hold thousands, and judging takes the loop's time.
+MOST_JUDGED = 64
 
 
 class GuardedNames(AbstractResolver):
@@ -40,7 +42,7 @@ class GuardedNames(AbstractResolver):
         found = await self._names.resolve(host, port, family)
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
-        permitted = [each for each in found if self._guard.refusal(each["host"]) is None]
+        permitted = [each for each in found[:MOST_JUDGED] if self._guard.refusal(each["host"]) is None]
         if not permitted:
             first = found[0]["host"]
             raise EgressRefused(

@@ -79,11 +79,10 @@ def test_ports_are_separated_by_commas_and_may_be_ranges(text: str, read: tuple[
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "65536", "999999", "-1", "+80", "8_0", "80-", "-80", "90-80", "0-80", "80-90-99", "https", "٨٠", "8 0"]
+    "text",
+    ["0", "65536", "999999", "-1", "+80", "8_0", "80-", "-80", "90-80", "0-80", "80-90-99", "https", "٨٠", "8 0"],
 )
 def test_what_is_no_port_is_refused_by_name(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         urls.ports(f"443,{text}")
-    assert str(refused.value) == (
-        f"{text!r} is not a port from 1 to 65535 such as 443, or some such as 8000-8999"
-    )
+    assert str(refused.value) == (f"{text!r} is not a port from 1 to 65535 such as 443, or some such as 8000-8999")

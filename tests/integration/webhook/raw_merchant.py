@@ -134,7 +134,7 @@ class Names(AbstractResolver):
 @contextlib.asynccontextmanager
 async def a_webhook(allow: str = LOOPBACK, timeout: float = 5, **options: Any) -> AsyncIterator[Webhook]:
     """A started client. Egress settings among the options are taken out; names resolve only where a test says so."""
-    limits = {name: options.pop(name) for name in ("connect_timeout", "answer_limit") if name in options}
+    limits = {name: options.pop(name) for name in Egress.model_fields if name in options}
     webhook = Webhook(
         Egress(allow=allow, timeout=timeout, **limits), **{"resolver": Names({"localhost": ["127.0.0.1"]}), **options}
     )
