@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import ssl
 from urllib.parse import urlsplit
 
@@ -37,7 +38,7 @@ def explain(error: Exception, url: str, exchange: Exchange, egress: Egress) -> F
     host = _host(url)
     match error:
         case EgressRefused():
-            return ErrorClass.GUARD, str(error)
+            return ErrorClass.GUARD, _line(str(error))
         case aiohttp.InvalidURL():
             return _unusable_url(error, host)
         case TimeoutError():
@@ -69,7 +70,7 @@ def _host(url: str) -> str:
 
 def _unusable_url(error: aiohttp.InvalidURL, host: str) -> Failure:
     if error.description and "IPv4" in error.description:  # 127.1, 2130706433: spellings that hide where they lead
-        return ErrorClass.GUARD, f"the guard refused {host}: it {error.description}"
+        return ErrorClass.GUARD, _line(f"the guard refused {host}: it {error.description}")
     if host == _UNREAD:
         return ErrorClass.DNS, "the url cannot be read"
     return ErrorClass.DNS, _line(f"the url's host {host!r} cannot be used")
@@ -135,12 +136,13 @@ def _tls_fault(error: OSError) -> str:
         return _reason(error)
     if error.reason:
         return error.reason.replace("_", " ").lower()
-    return (
-        _line(_OF_SSL.sub("", error.strerror or "")).lower() or "the handshake failed"
-    )  # errno is none of the kernel's
+    # not `_reason`: the number in there is OpenSSL's, and the kernel means something else by it
+    return _line(_OF_SSL.sub("", error.strerror or "")).lower() or "the handshake failed"
 
 
 def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):  # its numbers are not the kernel's either
+        return (error.strerror or "the address is unknown").lower()
     return os.strerror(error.errno).lower() if error.errno else "the connection was lost"
 
 

@@ -21,7 +21,7 @@ Lookup = Callable[..., list[AddressInfo]]
 MOST_LOOKUPS = 64
 #: Addresses of one name that are tried at most: a name with hundreds must not keep an attempt busy.
 MOST_ADDRESSES = 8
-#: Addresses of one name that are judged at most: an answer of DNS can hold thousands, and judging takes the loop's time.
+#: Addresses of one name that are judged at most: DNS can answer with thousands, and judging takes the loop's time.
 MOST_JUDGED = 64
 
 

@@ -80,7 +80,7 @@ def test_ports_are_separated_by_commas_and_may_be_ranges(text: str, read: tuple[
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "65536", "999999", "-1", "+80", "8_0", "80-", "-80", "90-80", "0-80", "80-90-99", "https", "٨٠", "8 0"],
+    ["0", "65536", "999999", "-1", "+80", "8_0", "80-", "-80", "90-80", "0-80", "80-90-99", "https", "٨٠"],
 )
 def test_what_is_no_port_is_refused_by_name(text: str) -> None:
     with pytest.raises(InvalidInput) as refused:

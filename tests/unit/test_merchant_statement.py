@@ -53,7 +53,7 @@ def test_a_good_field_is_read_into_our_types(name: str, value: Any, read: Any) -
 @pytest.mark.parametrize("url", ["http://shop.example/hook", "https://shop.example:8443/"])
 def test_a_url_that_the_operator_does_not_let_be_called_is_refused(url: str) -> None:
     rule = UrlRule(https_only=True, ports=((443, 443),))
-    with pytest.raises(InvalidMerchant, match="url: the url cannot be used: callbacks go to .* only"):
+    with pytest.raises(InvalidMerchant, match=r"url: the url cannot be used: callbacks go to .* only"):
         stated({"url": url}, LADDERS, CONFIGURED, rule, secret=False)
     assert stated({"url": "https://shop.example/"}, LADDERS, CONFIGURED, rule, secret=False).fields
     assert stated({"rate": 1}, LADDERS, CONFIGURED, rule, secret=False).fields == {"rate": 1.0}
