@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -157,6 +158,18 @@ async def a_webhook(allow: str = LOOPBACK, timeout: float = 5, **options: Any) -
         yield webhook
     finally:
         await webhook.close()
+
+
+@contextlib.contextmanager
+def memory_below(most: int) -> Iterator[None]:
+    """The block allocates at no time more than `most` bytes beyond what there was."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak:,} bytes"
 
 
 def a_notification(url: str | None, **fields: Any) -> Notification:
