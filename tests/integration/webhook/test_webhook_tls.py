@@ -245,8 +245,8 @@ async def test_no_descriptor_is_left_behind_by_handshakes_that_stall_or_fail() -
                 outcomes = await asyncio.gather(*(webhook(a_notification(url), a_merchant()) for _ in range(20)))
                 assert all(outcome.error in (ErrorClass.TIMEOUT, ErrorClass.TLS) for outcome in outcomes)
     async with asyncio.timeout(5):
-        while len(os.listdir("/proc/self/fd")) > before:
-            await asyncio.sleep(0)  # noqa: ASYNC110  # the kernel tells nobody when a descriptor is gone
+        while len(os.listdir("/proc/self/fd")) > before:  # noqa: ASYNC110  # nobody tells when a descriptor is gone
+            await asyncio.sleep(0)
 
 
 async def test_a_merchant_without_tls_on_that_port_is_a_tls_failure() -> None:
