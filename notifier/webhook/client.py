@@ -78,7 +78,7 @@ class Webhook:
         if self._session is not None:
             return
         self._session = aiohttp.ClientSession(
-            connector=Connector(self._guard, self._resolver or SystemNames(), self._tls),
+            connector=Connector(self._guard, self._names(), self._tls),
             # The whole is timed in __call__. The threshold: aiohttp would round 5.5 s up to 6.
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._egress.connect_timeout, ceil_threshold=float("inf")
@@ -91,6 +91,9 @@ class Webhook:
             max_headers=100,
         )
 
+    def _names(self) -> AbstractResolver:
+        return self._resolver or SystemNames(patience=self._egress.connect_timeout)
+
     async def close(self) -> None:
         """Close all connections. Calls under way end as reset: drain first. Twice is fine."""
         session, self._session = self._session, None
@@ -102,7 +105,7 @@ class Webhook:
         if self._session is None:
             raise RuntimeError("Webhook.start() comes before the first call, close() after the last")
         began = time.monotonic()
-        exchange = Exchange()
+        exchange = Exchange(merchant.id)
         if (withheld := self._withheld) is not None:
             exchange.withheld = lambda: withheld(merchant.id)
         headers = _headers(notification, merchant, int(self._clock()))

@@ -16,7 +16,7 @@ from raw_merchant import LibraryNames, Names, a_merchant, a_notification, a_webh
 
 from notifier.domain.outcome import ErrorClass
 from notifier.simulator import Simulator
-from notifier.webhook.names import MOST_ADDRESSES, MOST_LOOKUPS, SystemNames
+from notifier.webhook.names import MOST_ADDRESSES, MOST_LOOKUPS, MOST_OF_ONE, SystemNames
 
 REMEDY = ": allow it with NOTIFIER_EGRESS__ALLOW"
 
@@ -197,6 +197,30 @@ async def test_lookups_that_hang_do_not_hold_up_another() -> None:
     assert not any(task.done() for task in hanging)
     release.set()
     assert all(len(found) == 1 for found in await asyncio.gather(*hanging))
+
+
+async def test_a_merchant_with_hanging_names_does_not_hold_up_the_lookups_of_another() -> None:
+    release, looked_up = threading.Event(), list[str]()
+
+    def lookup(host: str, port: int, *_: object) -> Sequence[Any]:
+        looked_up.append(host)
+        if host.startswith("hangs"):
+            assert release.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    names = SystemNames(lookup, patience=0.2)
+    async with Simulator() as simulator, a_webhook(resolver=names, connect_timeout=0.5) as webhook:
+        urls = [f"http://hangs{n}.test:{simulator.port}/" for n in range(2 * MOST_LOOKUPS)]
+        greedy = [asyncio.create_task(webhook(a_notification(url), a_merchant(id="greedy"))) for url in urls]
+        await asyncio.sleep(0)  # they are under way before the other one
+        fine = await webhook(a_notification(f"http://fine.test:{simulator.port}/"), a_merchant(id="fine"))
+        assert fine.acknowledged, fine.detail
+        outcomes = await asyncio.gather(*greedy)
+        assert len(looked_up) == MOST_OF_ONE + 1
+        assert {outcome.error for outcome in outcomes} == {ErrorClass.DNS}
+        release.set()
+        again = await webhook(a_notification(f"http://again.test:{simulator.port}/"), a_merchant(id="greedy"))
+        assert again.acknowledged, again.detail
 
 
 async def test_what_a_lookup_finds_is_told_with_its_scope() -> None:
