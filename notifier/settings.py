@@ -35,6 +35,7 @@ from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
 from notifier.domain.urls import UrlRule
+from notifier.sections import Breaker, Isolation
 
 #: These hold secrets: they are never shown.
 SECRET = ("amqp_url", "signing_secret", "database_url")
@@ -60,18 +61,6 @@ def _networks(text: str) -> str:
         except ValueError as error:
             raise ValueError(f"{part!r} is not a network such as 127.0.0.0/8 or ::1/128: {error}") from None
     return text
-
-
-def _ports(text: str) -> str:
-    urls.ports(text)
-    return text
-
-
-def _listed_ports(value: object) -> object:
-    listed = value if isinstance(value, list) else [value]
-    if all(isinstance(part, int | str) and not isinstance(part, bool) for part in listed):
-        return ",".join(map(str, listed))  # a file may give numbers: 443, or [443, "8000-8999"]
-    return value
 
 
 def _broker_addresses(value: SecretStr) -> SecretStr:
@@ -173,7 +162,7 @@ class Egress(BaseModel):
     connect_timeout: float = Field(default=5.0, gt=0, le=600, description="seconds for resolving, connecting and TLS")
     answer_limit: int = Field(default=65_536, ge=1, le=1_048_576, description="bytes read of a merchant's answer")
     https_only: bool = Field(default=False, description="refuse every url that is not https")
-    ports: Annotated[str, BeforeValidator(_listed_ports), AfterValidator(_ports)] = Field(
+    ports: Annotated[str, BeforeValidator(urls.listed), AfterValidator(urls.checked)] = Field(
         default="", description="ports that callbacks may go to, such as 443,8000-8999; without, any"
     )
 
@@ -290,6 +279,8 @@ class Settings(BaseModel):
     )
     api: Api = Field(default_factory=Api)
     retention: Retention = Field(default_factory=Retention)
+    isolation: Isolation = Field(default_factory=Isolation)
+    breaker: Breaker = Field(default_factory=Breaker)
     egress: Egress = Field(default_factory=Egress)
     log: Log = Field(default_factory=Log)
 

@@ -55,6 +55,20 @@ def ports(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(_range(part.strip()) for part in text.split(",") if part.strip())
 
 
+def listed(value: object) -> object:
+    """Ports as a file may give them, `443` or `[443, "8000-8999"]`, as they are written; anything else as it is."""
+    parts = value if isinstance(value, list) else [value]
+    if all(isinstance(part, int | str) and not isinstance(part, bool) for part in parts):
+        return ",".join(map(str, parts))
+    return value
+
+
+def checked(text: str) -> str:
+    """The text, if it is ports as `ports` reads them. Raises InvalidInput."""
+    ports(text)
+    return text
+
+
 def _range(part: str) -> tuple[int, int]:
     found = _PORTS.fullmatch(part)
     if found is not None:
