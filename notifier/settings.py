@@ -29,12 +29,11 @@ from pydantic import (
 )
 
 from notifier import runtime
-from notifier.domain import urls
 from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
-from notifier.domain.urls import UrlRule
+from notifier.domain.urls import UrlRule, checked_ports, listed_ports
 from notifier.sections import Breaker, Isolation
 
 #: These hold secrets: they are never shown.
@@ -162,14 +161,14 @@ class Egress(BaseModel):
     connect_timeout: float = Field(default=5.0, gt=0, le=600, description="seconds for resolving, connecting and TLS")
     answer_limit: int = Field(default=65_536, ge=1, le=1_048_576, description="bytes read of a merchant's answer")
     https_only: bool = Field(default=False, description="refuse every url that is not https")
-    ports: Annotated[str, BeforeValidator(urls.listed), AfterValidator(urls.checked)] = Field(
+    ports: Annotated[str, BeforeValidator(listed_ports), AfterValidator(checked_ports)] = Field(
         default="", description="ports that callbacks may go to, such as 443,8000-8999; without, any"
     )
 
     @cached_property
     def urls(self) -> UrlRule:
         """`https_only` and `ports`, as what judges urls."""
-        return UrlRule(self.https_only, urls.ports(self.ports))
+        return UrlRule.read(self.https_only, self.ports)
 
     @property
     def networks(self) -> tuple[Network, ...]:

@@ -26,6 +26,11 @@ class UrlRule:
     https_only: bool = False
     ports: tuple[tuple[int, int], ...] = ()
 
+    @classmethod
+    def read(cls, https_only: bool, written: str) -> UrlRule:
+        """The rule of two settings. Raises InvalidInput for ports that are none."""
+        return cls(https_only, ports(written))
+
     def refusal(self, scheme: str, port: int) -> str | None:
         """Why a url of this scheme (lower case) and port may not be called; None if it may."""
         if self.https_only and scheme != "https":
@@ -55,7 +60,7 @@ def ports(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(_range(part.strip()) for part in text.split(",") if part.strip())
 
 
-def listed(value: object) -> object:
+def listed_ports(value: object) -> object:
     """Ports as a file may give them, `443` or `[443, "8000-8999"]`, as they are written; anything else as it is."""
     parts = value if isinstance(value, list) else [value]
     if all(isinstance(part, int | str) and not isinstance(part, bool) for part in parts):
@@ -63,7 +68,7 @@ def listed(value: object) -> object:
     return value
 
 
-def checked(text: str) -> str:
+def checked_ports(text: str) -> str:
     """The text, if it is ports as `ports` reads them. Raises InvalidInput."""
     ports(text)
     return text
