@@ -32,7 +32,7 @@ from tests.postgres import PrivatePostgres
 GIVEN = "NOTIFIER_AMQP_URL"
 
 #: Tiers that tests use; the objects of others are removed with the private node, or by the test that makes them.
-TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "15s", "30s"))
+TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "12s", "15s", "30s"))
 
 _OFFERED = pytest.StashKey[bool]()
 _OF_PLUGIN = "mode"
@@ -140,6 +140,15 @@ def installed_server() -> None:
     if GIVEN in os.environ or container.engine_answers():
         pytest.skip("needs a RabbitMQ to kill: none is installed, and the one that is used here is not ours to kill")
     pytest.fail("no RabbitMQ to test against: install one with `make setup`", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+async def own_node(installed_server: None) -> AsyncIterator[PrivateNode]:
+    """A broker that a test may kill, alarm and close connections of, without harm to the others' broker. A test leaves
+    it running. One for all such tests, since a boot takes 5 s of CPU.
+    """
+    async with await PrivateNode.start() as node:
+        yield node
 
 
 @contextlib.asynccontextmanager
