@@ -22,10 +22,13 @@ run: setup ## see it work: a private RabbitMQ, three sample merchants, their lad
 broker: setup ## a private RabbitMQ for your own experiments; prints the line to export (Ctrl-C ends it)
 	@$(BOUND) $(BIN)/python -m notifier.broker
 
-test: setup ## the whole suite, in two workers; needs no more than this machine
+# Many tests wait for something, so four workers keep two cores busy. Compiled, since a thousand processes import it,
+# and an environment may forbid them to write what they compiled.
+test: setup ## the quick suite, in four workers; needs no more than this machine
 	@scripts/chromium.sh
 	@scripts/postgres.sh
-	$(BOUND) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m compileall -q notifier
+	$(BOUND) $(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (an hour)
 	@scripts/chromium.sh

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
@@ -28,25 +29,27 @@ from notifier.domain.tier import Tier
 from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
 from tests.postgres import PrivatePostgres
+from tests.shared_broker import SharedBroker, address_in
 
 GIVEN = "NOTIFIER_AMQP_URL"
 
 #: Tiers that tests use; the objects of others are removed with the private node, or by the test that makes them.
 TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "12s", "15s", "30s"))
 
+_SHARED = pytest.StashKey[SharedBroker]()
 _OFFERED = pytest.StashKey[bool]()
 _OF_PLUGIN = "mode"
 
 
 @dataclass(frozen=True, slots=True)
 class TestBroker:
-    """The broker under test. node: None when it is not ours. source: for people."""
+    """The broker under test. private: it was started for the tests, from an installed server. source: for people."""
 
     __test__ = False
 
     url: str
     source: str
-    node: PrivateNode | None = None
+    private: bool = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,6 +57,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_OFFERED] = _plugin_may_run()
     for name in [name for name in os.environ if name.startswith("NOTIFIER_") and name != GIVEN]:
         del os.environ[name]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker of pytest-xdist is told of the private node that all of them share, booted by the first one's making."""
+    if GIVEN in os.environ or container.engine_answers() or installed() is None:
+        return
+    stash = node.config.stash
+    if _SHARED not in stash:
+        stash[_SHARED] = SharedBroker()
+    node.workerinput["broker"] = str(stash[_SHARED].place)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Gone before the last lines are printed."""
+    if shared := session.config.stash.get(_SHARED, None):
+        del session.config.stash[_SHARED]
+        shared.stop()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -112,16 +133,18 @@ def _asked(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-async def broker() -> AsyncIterator[TestBroker]:
-    """The broker of the whole run. Tests that kill or alarm one start a private node of their own."""
+async def broker(pytestconfig: pytest.Config) -> AsyncIterator[TestBroker]:
+    """The broker of the whole run. Tests that kill or alarm one take `own_node`."""
     if url := os.environ.get(GIVEN):
         yield TestBroker(url, GIVEN)
+    elif place := getattr(pytestconfig, "workerinput", {}).get("broker"):
+        yield TestBroker(address_in(Path(place)), "private node", private=True)
     elif container.engine_answers():
         async with _container() as address:
             yield TestBroker(address, "container")
     elif installed() is not None:
         async with await PrivateNode.start() as node:
-            yield TestBroker(node.url, "private node", node)
+            yield TestBroker(node.url, "private node", private=True)
     else:
         pytest.fail(
             f"no RabbitMQ to test against: set {GIVEN}, or install one with `make setup`; a missing broker never skips",
