@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import shutil
@@ -85,6 +86,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.stash[_OFFERED]:
         config.hook.pytest_deselected(items=of_plugin)
         items[:] = [item for item in items if item not in of_plugin]
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay until the end, so there is no use in looking through them for garbage again and again."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 
 #: Imported late by the commands themselves.
 _LATE = ("notifier.ledger.migrating", "notifier.ledger.database", "notifier.cli.ledger_line", "rich.console", "aiohttp")
@@ -42,9 +43,9 @@ class Forks:
         self._process.wait()
 
     async def call(
-        self, variables: Mapping[str, str], arguments: tuple[str, ...], given: bytes
+        self, variables: Mapping[str, str], arguments: tuple[str, ...], given: bytes, directory: Path | None
     ) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of one command; killed when cancelled."""
+        """Exit code, stdout and stderr of one command; killed when cancelled. directory: None is this process's own."""
         ours, theirs = socket.socketpair()
         read_in, write_in = os.pipe()
         read_out, write_out = os.pipe()
@@ -54,7 +55,7 @@ class Forks:
             os.close(descriptor)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         try:
-            writer.write(json.dumps([arguments, dict(variables), os.getcwd()]).encode() + b"\n")
+            writer.write(json.dumps([arguments, dict(variables), str(directory or Path.cwd())]).encode() + b"\n")
             pid = int(await reader.readline())
             try:
                 _, out, err = await asyncio.gather(_feed(write_in, given), _drained(read_out), _drained(read_err))

@@ -198,9 +198,11 @@ async def running(
 _forks: list[Forks] = []
 
 
-async def notifier(variables: Mapping[str, str], *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+async def notifier(
+    variables: Mapping[str, str], *arguments: str, stdin: bytes = b"", cwd: Path | None = None
+) -> tuple[int, str, str]:
     """Run one command to its end: exit code, stdout, stderr."""
     if not _forks:
         _forks.append(Forks())
     async with asyncio.timeout(60):
-        return await _forks[0].call(variables, arguments, stdin)
+        return await _forks[0].call(variables, arguments, stdin, cwd)
