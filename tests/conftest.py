@@ -29,7 +29,7 @@ from notifier.broker.node import PrivateNode
 from notifier.domain.tier import Tier
 from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
-from tests.postgres import PrivatePostgres
+from tests.postgres import PrivatePostgres, emptied
 from tests.shared_broker import SharedBroker, address_in
 
 GIVEN = "NOTIFIER_AMQP_URL"
@@ -209,6 +209,7 @@ class PostgresOnDemand:
     def __init__(self) -> None:
         self._server: PrivatePostgres | None = None
         self._template: str | None = None
+        self._emptied: list[str] = []
 
     async def server(self) -> PrivatePostgres:
         """The server, running."""
@@ -226,6 +227,14 @@ class PostgresOnDemand:
             await migrate(template)
             self._template = template.rpartition("/")[2]
         return await server.new_database(self._template)
+
+    @contextlib.asynccontextmanager
+    async def lent(self) -> AsyncIterator[str]:
+        """The address of a ledger with nothing in it, for one test: copied, or emptied after another test."""
+        url = self._emptied.pop() if self._emptied else await self.migrated()
+        yield url
+        if await emptied(url):
+            self._emptied.append(url)
 
     async def close(self) -> None:
         """Stop and remove it."""
@@ -268,12 +277,14 @@ async def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def ledger_url(
     request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path, postgres_on_demand: PostgresOnDemand
-) -> str:
+) -> AsyncIterator[str]:
     """The address of a migrated ledger of this test alone: once SQLite, once PostgreSQL."""
     if request.param == "sqlite":
         shutil.copyfile(sqlite_template, tmp_path / "ledger.db")
-        return f"sqlite:///{tmp_path}/ledger.db"
-    return await postgres_on_demand.migrated()
+        yield f"sqlite:///{tmp_path}/ledger.db"
+    else:
+        async with postgres_on_demand.lent() as url:
+            yield url
 
 
 @pytest.fixture
