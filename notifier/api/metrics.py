@@ -95,10 +95,17 @@ def _of_tiers(tiers: Sequence[Mapping[str, Any]], slots: Sequence[Mapping[str, A
     late = HistogramMetricFamily(
         "notifier_lateness_seconds", "start of an attempt after its due moment", labels=["slot"]
     )
+    clocks = CounterMetricFamily(
+        "notifier_clock_errors",
+        "attempts whose lateness no clock could tell: one was set, or two disagree",
+        labels=["slot"],
+    )
     for slot in slots:
         figures = slot["statistics"]
         if "tier" not in slot["groups"]:
             continue
+        if "clock_errors" in figures:
+            clocks.add_metric([slot["slot"]], figures["clock_errors"])
         for outcome in OUTCOMES:
             if outcome in figures:
                 attempts.add_metric([slot["slot"], outcome], figures[outcome])
@@ -106,7 +113,7 @@ def _of_tiers(tiers: Sequence[Mapping[str, Any]], slots: Sequence[Mapping[str, A
             in_flight.add_metric([slot["slot"]], figures["in_flight"])
         if "lateness" in figures:
             late.add_metric([slot["slot"]], *_histogram(figures["lateness"]))
-    yield from (attempts, in_flight, late)
+    yield from (attempts, in_flight, late, clocks)
 
 
 def _of_processes(slots: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:

@@ -18,17 +18,20 @@ _LAST_MOMENT = 253_402_300_799_999
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A callback that was made, and what follows from it. started: Unix seconds."""
+    """A callback that was made, and what follows from it. started: Unix seconds. believed: whether that can be
+    compared with the due moment.
+    """
 
     started: float
     outcome: Outcome
     ladder: Ladder
     decision: Decision
+    believed: bool = True
 
     def tell(self, notification: Notification, tier: Tier) -> None:
         """One line per attempt, all fields, a stable event name."""
         outcome, decision = self.outcome, self.decision
-        late = notification.lateness(self.started * 1000)
+        late = notification.lateness(self.started * 1000) if self.believed else None
         logs.event(
             "attempt",
             notification=notification.id,

@@ -28,6 +28,7 @@ from notifier.delivery.facts import Recorder
 from notifier.delivery.failpoints import FailPoints
 from notifier.delivery.inflight import InFlight, Work
 from notifier.delivery.lane import Refused, Turn
+from notifier.delivery.steps import Steps
 from notifier.delivery.tally import Tally
 from notifier.delivery.turns import Turns
 from notifier.domain import fact, wire
@@ -42,6 +43,8 @@ from notifier.sections import Breaker, Isolation
 
 #: Seconds between two looks at a registry that cannot be read.
 _LOOK_AGAIN = 1.0
+#: Seconds, beyond its tier's delay, that a due moment may be under way.
+_UNDER_WAY = 60.0
 
 
 class DeliveryRoom:
@@ -96,6 +99,7 @@ class DeliveryRoom:
         self._most_payload = most_payload
         self._strict = strict
         self._clock = clock
+        self._steps = Steps(tier.seconds + _UNDER_WAY, clock)
         self._unforeseen = unforeseen
         self._points = points or FailPoints()
         self._aside: list[Delivery] | None = None
@@ -234,7 +238,7 @@ class DeliveryRoom:
             return refused
         if refusal := self.breakers.pass_(notification.merchant):
             return Held(HoldReason.BREAKER_OPEN, refusal)
-        started = self._clock()
+        started, believed = self._clock(), self._steps.believed()
         work.call_started(started)
         try:
             outcome = await self._callback(notification, merchant or Merchant(notification.merchant))
@@ -246,8 +250,9 @@ class DeliveryRoom:
         self.breakers.attempted(notification.merchant, acknowledged=outcome.acknowledged)
         ladder = ladder_of(notification, merchant, self._default_ladder)
         decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
-        self.tally.attempted(notification.lateness(started * 1000), acknowledged=outcome.acknowledged)
-        return Attempt(started, outcome, ladder, decision)
+        late = notification.lateness(started * 1000) if believed else None
+        self.tally.attempted(late, acknowledged=outcome.acknowledged, due=notification.due_at is not None)
+        return Attempt(started, outcome, ladder, decision, believed)
 
     async def _looked(self, notification: Notification) -> tuple[Merchant | None, Held | Stopped | None]:
         """The merchant at this moment, and why it is not to be called. A registry that cannot be read is asked again:
@@ -272,6 +277,7 @@ class DeliveryRoom:
             decision,
             started_ms=int(attempt.started * 1000),
             now_ms=now_ms,
+            believed=attempt.believed,
         )
         concluded = fact.concluded(notification, self._tier, decision, now_ms)
         await self._points.reach("before-fact")

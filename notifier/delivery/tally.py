@@ -27,20 +27,25 @@ class Tally:
         self.failed = 0
         self.held = 0
         self.poisoned = 0
+        self.clock_errors = 0
         self._clock = clock
         self._lateness: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)
         self._readings: deque[tuple[float, int, int]] = deque([(clock(), 0, 0)])
         self._buckets = [0] * (len(EDGES) + 1)
         self._late_ms = 0.0
 
-    def attempted(self, lateness_ms: float | None, *, acknowledged: bool) -> None:
-        """One callback was made. lateness_ms: how long after its due moment it started, where that is known."""
+    def attempted(self, lateness_ms: float | None, *, acknowledged: bool, due: bool = True) -> None:
+        """One callback was made. lateness_ms: how long after its due moment it started, where that is known. due: there
+        is such a moment; then a lateness that cannot be said is the error of a clock.
+        """
         self.attempts += 1
         if acknowledged:
             self.completed += 1
         else:
             self.failed += 1
-        if lateness_ms is not None:
+        if lateness_ms is None:
+            self.clock_errors += due
+        else:
             self._lateness.append((self._clock(), lateness_ms))
             self._buckets[bisect_left(EDGES, lateness_ms)] += 1
             self._late_ms += lateness_ms
@@ -62,6 +67,7 @@ class Tally:
             "failed": self.failed,
             "held": self.held,
             "poisoned": self.poisoned,
+            "clock_errors": self.clock_errors,
             **self._rates(now),
             "lateness": {
                 "buckets": [list(bucket) for bucket in zip((*EDGES, None), self._buckets, strict=True)],

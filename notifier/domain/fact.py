@@ -80,14 +80,22 @@ def accepted(notification: Notification, tier: Tier, now_ms: int) -> Fact:
 
 
 def attempted(
-    notification: Notification, tier: Tier, outcome: Outcome, decision: Decision, *, started_ms: int, now_ms: int
+    notification: Notification,
+    tier: Tier,
+    outcome: Outcome,
+    decision: Decision,
+    *,
+    started_ms: int,
+    now_ms: int,
+    believed: bool = True,
 ) -> Fact:
     """One attempt, judged. The first of a run carries payload and headers; not a payload of more than LARGE bytes where
     `concluded` has a fact to go with it, which carries it.
 
-    started_ms: when the callback started, Unix milliseconds.
+    started_ms: when the callback started, Unix milliseconds. believed: whether the clock can be compared with
+    the due moment; else nothing is said of how late it was.
     """
-    late = notification.lateness(started_ms)
+    late = notification.lateness(started_ms) if believed else None
     body: dict[str, object] = {
         "attempt": str(uuid.uuid4()),
         "number": notification.attempt,

@@ -51,7 +51,9 @@ async def _single() -> AsyncIterator[BrokerUnderTest]:
 async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: int) -> Row:
     print(f"{fault.name} × {repeats} …", file=sys.stderr, flush=True)
     try:
-        async with standing(broker, through_line=fault.through_line, api=fault.api, per_second=per_second) as field:
+        async with standing(
+            broker, through_line=fault.through_line, api=fault.api, per_second=per_second, around=fault.around
+        ) as field:
             return Row.of(fault.name, repeats, await bout(field, fault, repeats))
     except Exception as error:  # the others are still worth knowing
         traceback.print_exc()
@@ -61,7 +63,8 @@ async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: 
 def _tell(row: Row) -> None:
     print(
         f"  {'good' if row.good else 'FAILED'}: sent {row.sent}, lost {row.lost}, early {row.early}, "
-        f"duplicated {row.duplicated}, recovered p50 {row.recover_p50:.1f} s, max {row.recover_max:.1f} s",
+        f"duplicated {row.duplicated}, held {row.held}, "
+        f"recovered p50 {row.recover_p50:.1f} s, max {row.recover_max:.1f} s",
         file=sys.stderr,
         flush=True,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tests.faults.around import Surrounding
 from tests.faults.field import Field
 from tests.faults.verdict import Window
 
@@ -17,6 +18,7 @@ Strike = Callable[[Field, int], Awaitable[Window]]
 class Fault:
     """name: in the table. through_line: service and load reach the broker by a line that can be harmed. api: the
     service has its HTTP API. cluster: the broker is a cluster of three. repeats: of the full run.
+    around: what else it needs, see `around`.
     """
 
     name: str
@@ -25,3 +27,4 @@ class Fault:
     api: bool = False
     cluster: bool = False
     repeats: int = 10
+    around: Surrounding | None = None

@@ -12,6 +12,7 @@ from notifier.broker.cleanup import delete_namespace
 from notifier.domain.tier import Tier
 from tests.acceptance.service import SECRET, environment
 from tests.acceptance.truth import Books
+from tests.faults.around import Around, Surrounding
 from tests.faults.broker import BrokerUnderTest
 from tests.faults.line import BrokerLine
 from tests.faults.load import Load
@@ -29,6 +30,13 @@ _CALM, _DRAIN = 90.0, 120.0
 _ON_TIME = 400.0
 #: Milliseconds between a first attempt and a second.
 _SECOND_DELAY = 2000.0
+#: How often the evidence is looked for until nothing moves meanwhile.
+_LOOKS = 10
+#: What is held without its payload could not be sent any more: that is a status of its own, which none may end with.
+_STATUS = """
+    SELECT id, CASE WHEN status = 'held' AND payload IS NULL THEN 'held without payload' ELSE status END, run
+    FROM notifications
+"""
 
 
 @dataclass
@@ -41,11 +49,13 @@ class Field:
     receiver: Receiver
     line: BrokerLine | None
     namespace: str
+    around: Around
 
     @property
     def books(self) -> Books:
         """The ledger."""
-        return Books(f"sqlite:///{self.service.variables['NOTIFIER_STATE_DIR']}/ledger.db")
+        variables = self.service.variables
+        return Books(variables.get("NOTIFIER_DATABASE_URL", f"sqlite:///{variables['NOTIFIER_STATE_DIR']}/ledger.db"))
 
     async def calm(self) -> None:
         """Wait until every slot is ready and what is handed in from now on comes on time, first and second attempts."""
@@ -66,21 +76,35 @@ class Field:
                 )
                 while any((await self.broker.depths(self.namespace)).values()):  # noqa: ASYNC110  a queue tells nobody
                     await asyncio.sleep(0.2)
+                await self._ended()
         return await self._evidence(windows)
 
+    async def _ended(self) -> None:
+        """Wait until the ledger has each as what it may end as. A probe may be on its way from what is held."""
+        while True:
+            status = {name: said for name, said, _ in await self.books.rows(_STATUS)}
+            if all(status.get(each.id) in each.ends for each in self.load.sent if each.confirmed):
+                return
+            await asyncio.sleep(0.3)
+
     async def _evidence(self, windows: Sequence[Window]) -> Evidence:
+        """All of one moment: what is held may be on its way between two looks, and then it is looked again."""
         ids = {each.id for each in self.load.sent}
-        rows = await self.books.rows("SELECT notification, number, started, status FROM attempts")
-        status = await self.books.rows("SELECT id, status FROM notifications")
+        for _ in range(_LOOKS):
+            status = await self.books.rows(_STATUS)
+            arrivals = list(self.receiver.arrivals)
+            rows = await self.books.rows("SELECT notification, number, started, status FROM attempts")
+            if sorted(status) == sorted(await self.books.rows(_STATUS)):
+                break
         return Evidence(
             sent=list(self.load.sent),
-            arrivals=list(self.receiver.arrivals),
+            arrivals=arrivals,
             rows=[
                 Told(name, number, float(started), answered=code is not None)
                 for name, number, started, code in rows
                 if name in ids
             ],
-            status={name: said for name, said in status if name in ids},
+            status={name: said for name, said, _ in status if name in ids},
             depths=await self.broker.depths(self.namespace),
             windows=windows,
         )
@@ -127,22 +151,30 @@ class _Punctuality:
 
 @contextlib.asynccontextmanager
 async def standing(
-    broker: BrokerUnderTest, *, through_line: bool = False, api: bool = False, per_second: int = PER_SECOND
+    broker: BrokerUnderTest,
+    *,
+    through_line: bool = False,
+    api: bool = False,
+    per_second: int = PER_SECOND,
+    around: Surrounding | None = None,
 ) -> AsyncIterator[Field]:
     """A field on this broker, in a namespace of its own, with a service that is ready and everything old enough."""
     namespace = f"faults-{secrets.token_hex(4)}"
     async with contextlib.AsyncExitStack() as stack:
         line = await stack.enter_async_context(BrokerLine(broker.url)) if through_line else None
-        variables = environment(
-            line.url if line else broker.url, namespace, NOTIFIER_LADDER=LADDER, NOTIFIER_EGRESS__ALLOW=ALLOWED
-        )
         receiver = await stack.enter_async_context(receiving(SECRET))
+        given = await stack.enter_async_context(around(receiver)) if around else Around()
+        variables = environment(
+            line.url if line else broker.url,
+            namespace,
+            **{"NOTIFIER_LADDER": LADDER, "NOTIFIER_EGRESS__ALLOW": ALLOWED, **given.settings},
+        )
         service = ServiceUnderTest(variables, *(() if api else ("--no-api",)))
         try:
             await service.start()
             await broker.settled()
             async with Load(variables, receiver.url, per_second) as load:
-                yield Field(broker, service, load, receiver, line, namespace)
+                yield Field(broker, service, load, receiver, line, namespace, given)
         finally:
             await service.stop()
     await delete_namespace(broker.url.split(",")[0], namespace, [Tier.parse(name) for name in ("1s", "2s")])

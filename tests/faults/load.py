@@ -9,6 +9,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
@@ -17,7 +18,7 @@ from notifier.delivery.facts import Recorder
 from notifier.errors import PublishRefused, Unroutable
 from notifier.settings import load as settings_of
 from tests.faults import merchants
-from tests.faults.verdict import Sent
+from tests.faults.verdict import COMPLETED, Sent
 
 #: How the merchants of the load answer, in turn: two thirds of all notifications need one attempt, the others two.
 KINDS: Mapping[str, int] = {"prompt": 1, "flaky": 2, "slow": 1}
@@ -29,6 +30,18 @@ MERCHANTS = 51
 _TICK = 0.05
 #: Publishes in flight from which on nothing new is handed in: a producer that cannot publish stops as well.
 _MOST_PENDING = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A notification that is not of the stream. The rest as in `Sent`."""
+
+    kind: str
+    merchant: str
+    url: str
+    attempts: int = 1
+    may_end: frozenset[str] = COMPLETED
+    breaks: bool = False
 
 
 class Load:
@@ -95,6 +108,12 @@ class Load:
         await asyncio.gather(*handing)
         return self.sent[before : before + len(kinds)]
 
+    async def send(self, wanted: Sequence[Wanted]) -> list[Sent]:
+        """Hand in these at once; returns them confirmed."""
+        before = len(self.sent)
+        await asyncio.gather(*(self._hand_in(each.kind, each.merchant, each) for each in wanted))
+        return self.sent[before : before + len(wanted)]
+
     async def confirmed(self) -> None:
         """Wait until every publish was answered."""
         while self._pending:
@@ -116,26 +135,30 @@ class Load:
                 self._hand_in(list(KINDS)[next(self._turn) % len(KINDS)])
                 owed -= 1
 
-    def _hand_in(self, kind: str, merchant: str | None = None) -> asyncio.Task[None]:
+    def _hand_in(self, kind: str, merchant: str | None = None, wanted: Wanted | None = None) -> asyncio.Task[None]:
         serial = next(self._serial)
         sent = Sent(
             f"{self._run}-{serial}",
             kind,
-            _ATTEMPTS[kind],
+            _ATTEMPTS[kind] if wanted is None else wanted.attempts,
             tuple(tier.milliseconds for tier in self._settings.default_ladder),
         )
+        if wanted is not None:
+            sent.may_end, sent.breaks = wanted.may_end, wanted.breaks
         self.sent.append(sent)
-        handing = asyncio.create_task(self._accept(sent, merchant or f"m{serial % MERCHANTS:02}"))
+        merchant = merchant or f"m{serial % MERCHANTS:02}"
+        url = f"{self._forbidden if kind == FORBIDDEN else self._url}/{kind}/{merchant}"
+        handing = asyncio.create_task(self._accept(sent, merchant, url if wanted is None else wanted.url))
         self._pending.add(handing)
         handing.add_done_callback(self._pending.discard)
         return handing
 
-    async def _accept(self, sent: Sent, merchant: str) -> None:
+    async def _accept(self, sent: Sent, merchant: str, url: str) -> None:
         notification = compose(
             self._settings,
             merchant=merchant,
             payload=json.dumps({"key": sent.id}).encode(),
-            url=f"{self._forbidden if sent.kind == FORBIDDEN else self._url}/{sent.kind}/{merchant}",
+            url=url,
             notification_id=sent.id,
         )
         sent.began = time.time() * 1000

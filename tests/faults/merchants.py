@@ -5,6 +5,7 @@ Then a line of JSON per request, written before it is answered: `id` (webhook-id
 milliseconds, when line and headers had come), `key` (from the body, what the producer called it), `fault` (what is
 wrong with the signature, or null), `beside` (requests to the same merchant, with the same attempt, that were being
 answered, this one included). SIGUSR1 makes the merchants of `/hang` let go of what they hold.
+SIGUSR2 makes all of them hang until that.
 
     merchants.py SECRET
 """
@@ -29,18 +30,24 @@ FORBIDDEN = "127.0.0.2"
 
 class Merchants:
     """Paths are `/KIND/MERCHANT`. `prompt` acknowledges at once, `slow` after a while, `flaky` at its second attempt,
-    `hang` after long.
+    `hang` after long, `mute` likewise at its first attempt, and at once at its second.
     """
 
     def __init__(self, secret: str) -> None:
         self._verifier = standardwebhooks.Webhook(secret)
         self._let_go = asyncio.Event()
+        self._all_hang = False
         self._running: Counter[tuple[str, int]] = Counter()
 
     def let_go(self) -> None:
         """Those who hang answer now."""
+        self._all_hang = False
         self._let_go.set()
         self._let_go = asyncio.Event()
+
+    def hang_all(self) -> None:
+        """Everybody hangs until `let_go`."""
+        self._all_hang = True
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Write it down, then answer as this merchant does."""
@@ -66,11 +73,11 @@ class Merchants:
             self._running[lane] -= 1
 
     async def _answer(self, kind: str, attempt: int) -> web.Response:
-        if kind == "slow":
-            await asyncio.sleep(SLOW)
-        elif kind == "hang":
+        if self._all_hang or kind == "hang" or (kind == "mute" and attempt == 1):
             await asyncio.wait([asyncio.create_task(self._let_go.wait())], timeout=HANG)
-        return web.Response(status=500 if kind == "flaky" and attempt == 1 else 200)
+        elif kind == "slow":
+            await asyncio.sleep(SLOW)
+        return web.Response(status=500 if kind == "flaky" and attempt == 1 else 200, text="success")
 
     def _fault(self, request: web.BaseRequest, body: bytes) -> str | None:
         try:
@@ -83,6 +90,7 @@ class Merchants:
 async def _serve(secret: str) -> None:
     merchants = Merchants(secret)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, merchants.let_go)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, merchants.hang_all)
     runner = web.ServerRunner(web.Server(merchants.handle, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()

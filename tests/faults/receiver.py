@@ -31,9 +31,19 @@ class Receiver:
         except TimeoutError:
             raise TimeoutError(f"waited {timeout:g} s until {what}; {len(self.arrivals)} arrivals so far") from None
 
+    async def take(self, arrival: Arrival) -> None:
+        """What arrived here, or at other merchants that write a log."""
+        self.arrivals.append(arrival)
+        async with self._news:
+            self._news.notify_all()
+
     def let_go(self) -> None:
         """The merchants that hang answer now."""
         self._process.send_signal(signal.SIGUSR1)
+
+    def hang_all(self) -> None:
+        """From now on every merchant hangs, until `let_go`."""
+        self._process.send_signal(signal.SIGUSR2)
 
     def forget(self) -> None:
         """Begin an empty log: what came before was judged."""
@@ -49,9 +59,7 @@ class Receiver:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            self.arrivals.append(Arrival(**json.loads(line)))
-            async with self._news:
-                self._news.notify_all()
+            await self.take(Arrival(**json.loads(line)))
 
 
 @contextlib.asynccontextmanager

@@ -27,6 +27,7 @@ class Row:
     recover_max: float
     violations: Sequence[str] = ()
     problem: str | None = None
+    held: int = 0
 
     @property
     def good(self) -> bool:
@@ -49,6 +50,7 @@ class Row:
             round(statistics.median(verdict.recovered), 1),
             round(max(verdict.recovered), 1),
             tuple(said),
+            held=verdict.held,
         )
 
     @classmethod
@@ -67,11 +69,11 @@ def markdown(rows: Sequence[Row], note: str) -> str:
     lines = [
         note,
         "",
-        "| fault | repeats | sent | lost | early | duplicated | recovered s: p50 | max | |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|---|",
+        "| fault | repeats | sent | lost | early | duplicated | held | recovered s: p50 | max | |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     lines += [
-        f"| {row.fault} | {row.repeats} | {row.sent:,} | {row.lost} | {row.early} | {row.duplicated} "
+        f"| {row.fault} | {row.repeats} | {row.sent:,} | {row.lost} | {row.early} | {row.duplicated} | {row.held} "
         f"| {row.recover_p50:.1f} | {row.recover_max:.1f} | {'' if row.good else 'FAILED'} |"
         for row in rows
     ]

@@ -90,6 +90,12 @@ class ServiceUnderTest:
         assert self._operator is not None
         return {slot["slot"]: slot for slot in (await self._operator.ask("status"))["slots"]}
 
+    @property
+    def operator(self) -> Operator:
+        """Who speaks with the master."""
+        assert self._operator is not None
+        return self._operator
+
     async def pid(self, slot: str) -> int:
         """The process in a slot, once it is ready."""
         return int((await self.until(slot, state="ready"))["pid"])

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from tests.faults import of_broker, of_cluster, of_line, of_merchants, of_processes, of_queues, of_tiers
+from tests.faults import (
+    of_broker,
+    of_clocks,
+    of_cluster,
+    of_database,
+    of_line,
+    of_merchants,
+    of_poison,
+    of_processes,
+    of_queues,
+    of_resources,
+    of_scripts,
+    of_tiers,
+)
+from tests.faults.around import in_a_world, on_a_small_disk, on_postgresql, with_scripts, with_settings, world_with
 from tests.faults.fault import Fault
 
 POINTS = ("before-callback", "during-callback", "before-fact", "before-republish", "before-ack")
@@ -33,6 +47,28 @@ FAULTS: tuple[Fault, ...] = (
     Fault("consumer timeout", of_queues.consumer_timeout),
     Fault("merchant: address that is not allowed", of_merchants.at_forbidden_addresses),
     Fault("merchant: three times its cap at once", of_merchants.crowded),
+    Fault("poison: cannot be read", of_poison.cannot_be_read),
+    Fault("poison: kills its process, 500 beside it", of_poison.killer, repeats=3, around=in_a_world),
+    Fault("database: SQLite locked", of_database.locked),
+    Fault("database: SQLite's disk full", of_database.disk_full, around=on_a_small_disk("NOTIFIER_STATE_DIR", 256)),
+    Fault("database: PostgreSQL kill -9", of_database.killed, around=on_postgresql),
+    Fault("database: PostgreSQL restarted", of_database.restarted, around=on_postgresql),
+    Fault(
+        "merchants: every script of notifier simulate",
+        of_scripts.scripted,
+        around=with_scripts(of_scripts.SCRIPTS, **of_scripts.TIMEOUT, **of_scripts.SOON, **of_scripts.ACK),
+    ),
+    Fault("merchants: a tenth hangs", of_scripts.tenth_hangs, around=with_settings(**of_scripts.TIMEOUT)),
+    Fault("merchants: all hang", of_scripts.all_hang, around=with_settings(**of_scripts.TIMEOUT, **of_scripts.SOON)),
+    Fault("merchants: names fail or hang", of_scripts.names_fail, around=world_with(**of_scripts.TIMEOUT)),
+    Fault("clock: one process an hour off", of_clocks.stepped, repeats=8, around=in_a_world),
+    Fault("resources: no file descriptor left", of_resources.descriptors_used_up),
+    Fault("resources: event loop blocked for 5 s", of_resources.loop_blocked, around=in_a_world),
+    Fault(
+        "resources: runtime directory full",
+        of_resources.runtime_directory_full,
+        around=on_a_small_disk("NOTIFIER_RUNTIME_DIR", 1),
+    ),
     Fault("cluster of three: rolling restart", of_cluster.rolling_restart, cluster=True, repeats=4),
     Fault("cluster of three: kill -9 of the leader's node", of_cluster.leader_killed, cluster=True),
     Fault("cluster of three: kill -9 of two nodes", of_cluster.two_of_three_killed, cluster=True),

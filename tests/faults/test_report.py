@@ -11,7 +11,7 @@ from tests.faults.verdict import Verdict
 
 
 def row(*violations: str) -> Row:
-    return Row.of("the fault", 3, Verdict(1200, 1, 2, 3, [4.0, 1.0, 2.0], violations))
+    return Row.of("the fault", 3, Verdict(1200, 1, 2, 3, [4.0, 1.0, 2.0], violations, held=4))
 
 
 def test_a_row_has_the_figures_of_its_verdict() -> None:
@@ -30,7 +30,7 @@ def test_of_many_violations_a_row_names_some_and_counts_the_others() -> None:
 def test_the_table_says_which_fault_failed() -> None:
     lines = markdown([row(), row("lost: n"), Row.unjudged("other", "it did not bite")], "Made today.").splitlines()
     assert [line.endswith("| FAILED |") for line in lines[-3:]] == [False, True, True]
-    assert lines[-3] == "| the fault | 3 | 1,200 | 1 | 2 | 3 | 2.0 | 4.0 |  |"
+    assert lines[-3] == "| the fault | 3 | 1,200 | 1 | 2 | 3 | 4 | 2.0 | 4.0 |  |"
 
 
 def test_the_table_replaces_the_one_before_it_and_nothing_else() -> None:

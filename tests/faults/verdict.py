@@ -30,6 +30,8 @@ IN_HAND_MS, ON_THE_WIRE_MS = 1000.0, 250.0
 CAP = 20
 #: From here on an attempt counts as late, for the time to recover.
 LATE_MS = 500.0
+#: What a notification may end as in the ledger.
+COMPLETED, EXHAUSTED = frozenset({"completed"}), frozenset({"exhausted"})
 
 
 @dataclass(slots=True)
@@ -39,6 +41,9 @@ class Sent:
 
     delays: of its ladder's steps. began: when it was handed in. enqueued_at: as stamped when it was published.
     confirmed: when the broker's confirm was there, None when it never came.
+    may_end: as what it may end in the ledger, when that is no matter of `attempts`. What is held there, with its
+    payload, had as many of its attempts as it had, and is not lost. breaks: its merchant breaks connections; upon
+    that a request may be made a second time, since it may have been a connection kept alive too long.
     """
 
     id: str
@@ -48,6 +53,13 @@ class Sent:
     began: float | None = None
     enqueued_at: float | None = None
     confirmed: float | None = None
+    may_end: frozenset[str] | None = None
+    breaks: bool = False
+
+    @property
+    def ends(self) -> frozenset[str]:
+        """As what it may end in the ledger."""
+        return self.may_end or (COMPLETED if self.attempts else EXHAUSTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +87,14 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Window:
     """When a fault struck. began to ended: what was in flight then may be doubled; the same moment for a sudden death.
-    restored: when what was struck stood again.
+    restored: when what was struck stood again. shifted: clocks of the service were wrong meanwhile, and what it signed
+    then has such moments in it.
     """
 
     began: float
     ended: float
     restored: float
+    shifted: bool = False
 
     def meets(self, start: float, end: float) -> bool:
         """Whether something that was in flight from start to end was so at the fault."""
@@ -106,6 +120,7 @@ class Evidence:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """sent: confirmed ones. duplicated: requests beyond the first of the same attempt. recovered: seconds, per window.
+    held: they are in the ledger with their payload, and go on when their reason ends.
 
     violations: sentences; kinds: how many of each.
     """
@@ -116,6 +131,7 @@ class Verdict:
     duplicated: int
     recovered: Sequence[float]
     violations: Sequence[str] = field(default_factory=tuple)
+    held: int = 0
 
     @property
     def good(self) -> bool:
@@ -143,15 +159,20 @@ def judge(evidence: Evidence) -> Verdict:
         duplicated=sum(len(moments) - 1 for came in bench.came.values() for moments in came.values()),
         recovered=bench.recovered(),
         violations=tuple(f"{kind}: {said}" for kind, all_said in found.items() for said in all_said),
+        held=sum(bench.is_held(each) for each in bench.confirmed),
     )
 
 
 def outstanding(sent: Sequence[Sent], arrivals: Sequence[Arrival]) -> int:
-    """How many confirmed notifications have not yet had the attempt that their merchant acknowledges."""
+    """How many confirmed notifications have not yet had the attempt that their merchant acknowledges; but for those
+    that may be held instead.
+    """
     reached: dict[str, int] = defaultdict(int)
     for arrival in arrivals:
         reached[arrival.id] = max(reached[arrival.id], arrival.attempt)
-    return sum(each.confirmed is not None and reached[each.id] < each.attempts for each in sent)
+    return sum(
+        each.confirmed is not None and reached[each.id] < each.attempts and "held" not in each.ends for each in sent
+    )
 
 
 class _Bench:
@@ -167,13 +188,17 @@ class _Bench:
             self.came[arrival.id][arrival.attempt].append(arrival.moment)
 
     def lost(self) -> list[str]:
-        missing = [each for each in self.confirmed if not self._has_all(each)]
+        missing = [each for each in self.confirmed if not self._has_all(each) and not self.is_held(each)]
         said = [f"{each.id} ({each.kind}) had attempts {sorted(self._came(each.id))} only" for each in missing]
         for each in self.confirmed:
             status = self._evidence.status.get(each.id, "absent")
-            if status != ("exhausted" if self._is_refused(each.id) else "completed"):
+            if status not in each.ends:
                 said.append(f"{each.id} ({each.kind}) is {status} in the ledger")
         return said
+
+    def is_held(self, each: Sent) -> bool:
+        """Whether it waits in the ledger, and may."""
+        return "held" in each.ends and self._evidence.status.get(each.id) == "held"
 
     def early(self) -> list[str]:
         said = []
@@ -196,10 +221,10 @@ class _Bench:
         said = []
         for name, came in self.came.items():
             doubled = [attempt for attempt, moments in came.items() if len(moments) > 1]
-            if doubled and not self._has_reason(name, min(doubled)):
+            if doubled and not self._has_reason(name, min(doubled)) and not self._was_asked_twice(name, came):
                 said.append(f"{name} attempt {min(doubled)} came {len(came[min(doubled)])} times, no fault near")
             sent = self._sent.get(name)
-            beyond = [attempt for attempt in came if sent and attempt > sent.attempts > 0]
+            beyond = [attempt for attempt in came if sent and attempt > sent.attempts > 0 and not sent.breaks]
             if beyond and not self._was_in_flight(came.get(min(beyond) - 1, [])):
                 said.append(f"{name} came again after its merchant had acknowledged it, no fault near")
         return said
@@ -216,6 +241,7 @@ class _Bench:
             rows, moments = told.get((name, attempt), []), self._came(name).get(attempt, [])
             sure = sum(row.answered for row in rows)
             excused = self._was_in_flight([*(row.started for row in rows), *moments])
+            excused = excused or self._was_asked_twice(name, {attempt: moments}, len(rows))
             if sure > len(moments) or (len(rows) != len(moments) and not excused and not self._is_refused(name)):
                 said.append(f"{name} attempt {attempt} is {len(rows)} times in the ledger, came {len(moments)} times")
         return said
@@ -229,7 +255,7 @@ class _Bench:
                 said.append(f"{arrival.id} came and nobody sent it")
             elif arrival.key != arrival.id:
                 said.append(f"{arrival.id} came with the body of {arrival.key}")
-            if arrival.fault is not None:
+            if arrival.fault is not None and not self._was_signed_by_a_wrong_clock(arrival):
                 said.append(f"{arrival.id} came with a wrong signature: {arrival.fault}")
         return said
 
@@ -284,6 +310,17 @@ class _Bench:
             return False
         until = sent.confirmed if sent.confirmed is not None else float("inf")
         return any(window.meets(sent.began, until) for window in self._evidence.windows)
+
+    def _was_asked_twice(self, name: str, came: Mapping[int, Sequence[float]], at_most: int = 1) -> bool:
+        """Whether its merchant breaks connections, and no attempt came more than twice for that."""
+        sent = self._sent.get(name)
+        return sent is not None and sent.breaks and all(len(moments) <= 2 * at_most for moments in came.values())
+
+    def _was_signed_by_a_wrong_clock(self, arrival: Arrival) -> bool:
+        shifted = (window for window in self._evidence.windows if window.shifted)
+        return "imestamp too" in (arrival.fault or "") and any(
+            window.meets(arrival.moment, arrival.moment) for window in shifted
+        )
 
     def _was_in_flight(self, moments: Sequence[float]) -> bool:
         return any(window.meets(moment, moment) for window in self._evidence.windows for moment in moments)

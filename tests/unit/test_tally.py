@@ -18,7 +18,7 @@ class Clock:
 def test_nothing_happened_yet() -> None:
     assert Tally(Clock()).read() == {
         "late_p50_ms": None, "late_p99_ms": None, "attempts": 0, "completed": 0, "failed": 0, "held": 0,
-        "poisoned": 0, "rate": 0.0, "completed_rate": 0.0, "failed_rate": 0.0,
+        "poisoned": 0, "clock_errors": 0, "rate": 0.0, "completed_rate": 0.0, "failed_rate": 0.0,
         "lateness": {"buckets": [[edge, 0] for edge in (*EDGES, None)], "sum_ms": 0.0},
     }  # fmt: skip
 

@@ -1,0 +1,81 @@
+"""Faults of what a process lives on: descriptors, the event loop, and the directory in which it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+
+from tests.faults.around import limited
+from tests.faults.errors import DidNotBite
+from tests.faults.field import Field
+from tests.faults.service import TIERS
+from tests.faults.verdict import Window
+
+#: Seconds without a free descriptor: one attempt of three may be spoiled.
+SCARCE = 1.5
+#: Descriptors fewer than a tier process has open.
+_FEW = 8
+#: Seconds for which an event loop is blocked.
+BLOCKED = 5.0
+_FRESH = 200
+
+
+async def descriptors_used_up(field: Field, number: int) -> Window:
+    """A tier process can open nothing more, while merchants to whom it has no connection wait."""
+    slot = TIERS[number % 2]
+    pid = await field.service.pid(slot)
+    began = time.time() * 1000
+    no_more = f"SELECT count(*) FROM attempts WHERE detail LIKE '%descriptor%' AND started >= {int(began)}"
+    with limited(pid, resource.RLIMIT_NOFILE, _FEW):
+        # more at once than there are connections that were kept open
+        await field.load.burst(["slow"] * _FRESH)
+        await asyncio.sleep(SCARCE)  # the length of the shortage is what is tested
+    ended = time.time() * 1000
+    await field.calm()
+    print("no descriptor:", await field.books.rows(no_more))
+    return Window(began, ended, ended)
+
+
+async def loop_blocked(field: Field, number: int) -> Window:
+    """A user's extension works for five seconds without giving the event loop back."""
+    slot = TIERS[number % 2]
+    standing, began = await field.service.until(slot, state="ready"), time.time() * 1000
+    answer = await field.service.operator.ask("send", {"to": slot, "action": "faults.block", "data": BLOCKED})
+    ended = time.time() * 1000
+    if ended - began < 1000 * BLOCKED or answer["replies"][0]["data"] != "over":
+        raise DidNotBite(f"the block ended after {(ended - began) / 1000:.1f} s: {answer}")
+    attempts = (1,) if slot == TIERS[0] else (2, 3)
+    if any(
+        began + 500 < arrival.moment < ended - 500 and arrival.attempt in attempts
+        for arrival in field.receiver.arrivals[-10_000:]
+    ):
+        raise DidNotBite(f"{slot} went on to deliver")
+    after = await field.service.until(slot, state="ready")
+    if after["epoch"] != standing["epoch"]:
+        raise AssertionError(f"{slot} was restarted for a block of {BLOCKED:g} s: {after['reason']}")
+    return Window(began, began, ended)
+
+
+async def runtime_directory_full(field: Field, number: int) -> Window:
+    """What operators want cannot be written down: it is live all the same, says so, and is kept when there is room."""
+    assert field.around.small is not None
+    operator = field.service.operator
+    key = {"key": f"faults/{number}", "value": {"long": "x" * 20_000}}
+    field.around.small.fill()
+    try:
+        answer = await operator.ask("push", key)
+        if answer["saved"]:
+            raise DidNotBite("what was pushed was saved in a directory without room")
+        if any(slot["result"] != "applied" for slot in answer["slots"]):
+            raise AssertionError(f"what could not be saved is not live either: {answer}")
+        killed, restored = await field.service.kill(TIERS[number % 2])
+    finally:
+        field.around.small.free()
+    again = await operator.ask("push", {"key": "faults/after", "value": number})
+    if not again["saved"]:
+        raise AssertionError("there is room again, and what operators want is not kept")
+    kept = {entry["key"] for entry in (await operator.ask("state"))["entries"]}
+    if key["key"] not in kept:
+        raise AssertionError("what was pushed while there was no room is forgotten")
+    return Window(killed, killed, restored)
