@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 
 from notifier import logs
@@ -47,7 +48,8 @@ class Release:
 
     lookup: the merchant as it is known now, or None. allowance: how much of it may go on. blocked_here: whether an
     operator's override on this machine blocks it. needs_url: whether there is nowhere to call without one. holds:
-    whether the lease is still this agent's, asked before anything is published. clock: Unix seconds.
+    whether the lease is still this agent's, asked before anything is published. clock: Unix seconds. steady: seconds,
+    for rounds.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Release:
         *,
         needs_url: bool,
         clock: Callable[[], float],
+        steady: Callable[[], float] = time.monotonic,
         holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self.released = 0
@@ -80,30 +83,31 @@ class Release:
         self._configured = configured
         self._needs_url = needs_url
         self._clock = clock
+        self._steady = steady
         self._holds = holds
-        self._moved = clock()
+        self._moved = steady()
 
     @property
     def pause(self) -> float:
         """Seconds until the next round is worth it."""
-        pause = min(LATEST, (self._clock() - self._moved) * PART)
+        pause = min(LATEST, (self._steady() - self._moved) * PART)
         if self._allowance.next is not None:
             pause = min(pause, self._allowance.next)
         return max(SOONEST, pause)
 
     def expect(self) -> None:
         """There may be something to release soon, if not yet."""
-        self._moved = self._clock()
+        self._moved = self._steady()
 
     async def round(self) -> int:
         """Release what may go on now, a piece of each merchant in turn; returns how many. Raises DatabaseUnavailable.
 
         Ends after a moment, so that a merchant whose reason ended meanwhile takes its turn, too.
         """
-        count, end = 0, self._clock() + ROUND
+        count, end = 0, self._steady() + ROUND
         self._allowance.begin(await holding.on_their_way(self._database, self._now_ms()))
         waiting = await holding.hopeful(self._database, self._now_ms(), needs_url=self._needs_url)
-        while waiting and self._clock() < end:
+        while waiting and self._steady() < end:
             for merchant in list(waiting):
                 if not self._holds():
                     return count
@@ -153,7 +157,7 @@ class Release:
         if facts:
             await self._marker.mark(facts)
             self.released += len(facts)
-            self._moved = self._clock()
+            self._moved = self._steady()
         if any(isinstance(outcome, Unroutable) for outcome in outcomes):
             self._publisher.declare_again()  # a work queue was deleted
         if left := {stored.id for stored in piece} - {fact.notification for fact in facts}:

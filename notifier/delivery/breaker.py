@@ -66,7 +66,7 @@ class Breakers:
     what the others are to be told; None means closed. suspected: hears of a merchant that fails by what is counted
     here, and is to call `judge` with what is counted elsewhere: who fails each first attempt may succeed with each
     second, in another tier. None: what is counted here is all there is. clock: Unix seconds, since the moments are
-    shared.
+    shared. steady: seconds, for what is counted here alone.
     """
 
     def __init__(
@@ -76,12 +76,14 @@ class Breakers:
         changed: Callable[[str, Mapping[str, Any] | None], None],
         suspected: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._patience = patience
         self._changed = changed
         self._suspected = suspected
         self._clock = clock
+        self._steady = steady
         self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
 
     def refusal(self, merchant: str) -> str | None:
@@ -204,7 +206,7 @@ class Breakers:
         return of >= self._settings.attempts and failed >= of * self._settings.ratio
 
     def _part(self) -> int:
-        return int(self._clock() / (self._settings.window / _PARTS))
+        return int(self._steady() / (self._settings.window / _PARTS))
 
     def _open(self, merchant: str, circuit: _Circuit) -> None:
         self._turn(merchant, circuit, State.OPEN, self._clock() + circuit.pause)

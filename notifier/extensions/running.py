@@ -185,15 +185,15 @@ class Extensions:
         """Run it again and again, one run after the other."""
         if schedule.by == "one":
             await self._learn_runs()
-        latest = time.time()
+        latest = time.monotonic()
         while True:
             due = next_due(self._latest(schedule, latest), schedule.interval, schedule.jitter, random.random())
-            await asyncio.sleep(max(0.0, due - time.time()))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
             if schedule.by == "one" and not await self._is_mine(schedule):
                 await asyncio.sleep(min(LOOK, schedule.interval / 4))
                 continue
             await self._run(schedule)
-            latest = time.time()
+            latest = time.monotonic()
 
     def _latest(self, schedule: Schedule, here: float) -> float:
         """When it was done last, or since when this process waits for it."""
@@ -205,13 +205,13 @@ class Extensions:
             status = await self._parent.control("status", timeout=5.0)
         except ChildFailed:
             return False
-        last, now = self._runs.get(schedule.name), time.time()
+        last, now = self._runs.get(schedule.name), time.monotonic()
         if last is not None and now < next_due(last.latest, schedule.interval, schedule.jitter, 0.0):
             return False  # done elsewhere, as was heard a moment ago
         return is_mine(self._slot, peers(status, GROUP), last, now, schedule.timeout)
 
     async def _run(self, schedule: Schedule) -> None:
-        began = time.time()
+        began = time.monotonic()
         if schedule.by == "one":
             await self._spread(schedule, Run(self._slot, self._epoch, began))  # before: it may end this process
         try:
@@ -219,7 +219,7 @@ class Extensions:
         except ConfigurationError as error:  # too late to refuse the start
             logs.event("extension.failed", logging.ERROR, exc_info=error, what=schedule.name)
         if schedule.by == "one":
-            await self._spread(schedule, Run(self._slot, self._epoch, began, time.time()))
+            await self._spread(schedule, Run(self._slot, self._epoch, began, time.monotonic()))
 
     async def _spread(self, schedule: Schedule, run: Run) -> None:
         self._runs[schedule.name] = run

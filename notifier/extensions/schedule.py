@@ -14,7 +14,8 @@ _ABLE = ("ready", "paused")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run by one process for all. began, ended: Unix seconds; ended None while it runs, or if its process died."""
+    """One run by one process for all. began, ended: seconds of the machine's monotonic
+    clock, which all its processes share and nobody sets; ended None while it runs, or if its process died."""
 
     slot: str
     epoch: int

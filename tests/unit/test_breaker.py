@@ -21,7 +21,10 @@ class Stage:
         self.told: list[tuple[str, Mapping[str, Any] | None]] = []
         self.suspects: list[str] = []
         suspected = self.suspects.append if shared else None
-        self.breakers = Breakers(Breaker(**settings), PATIENCE, self._changed, suspected, lambda: self.now)
+        self.set_by = 0.0  # what somebody set the wall clock by
+        self.breakers = Breakers(
+            Breaker(**settings), PATIENCE, self._changed, suspected, lambda: self.now + self.set_by, lambda: self.now
+        )
 
     def _changed(self, merchant: str, value: Mapping[str, Any] | None) -> None:
         self.told.append((merchant, value))
@@ -185,8 +188,19 @@ def test_a_value_that_nobody_understands_is_a_closed_breaker(value: object) -> N
 def test_a_clock_that_was_set_back_by_an_hour_keeps_nobody_out_for_an_hour() -> None:
     stage = Stage()
     stage.attempts("-" * 20)
-    stage.now -= 3600
+    stage.set_by = -3600
     assert stage.breakers.pass_("m") is None
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_a_clock_that_was_set_changes_nothing_about_what_was_counted(seconds: float) -> None:
+    stage = Stage()
+    stage.attempts("-" * 10)
+    stage.set_by = seconds
+    stage.attempts("-" * 9)
+    assert stage.state == "closed"
+    stage.attempts("-")
+    assert stage.state == "open"
 
 
 def test_thousands_of_failing_merchants_are_not_all_remembered() -> None:

@@ -227,11 +227,17 @@ async def test_an_open_breaker_lets_one_probe_go_at_its_moment_and_all_when_it_c
 
 async def test_an_overflow_is_looked_after_at_once(stage: Stage) -> None:
     """Whoever hears that there is no room expects what is held for it, though its fact may still be on the way."""
-    stage.release._moved = time.time() - 3600
+    stage.release._moved = time.monotonic() - 3600
     assert stage.release.pause == release.LATEST
     async with kept(stage) as keeper:
         keeper.wake()
         assert stage.release.pause == release.SOONEST
+
+
+async def test_a_clock_that_was_set_back_makes_no_haste(stage: Stage) -> None:
+    stage.release._moved = time.monotonic() - 3600
+    stage.now[0] -= 3600
+    assert stage.release.pause == release.LATEST
 
 
 async def test_with_the_database_away_all_is_left_and_goes_on_afterwards(
