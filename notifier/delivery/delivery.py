@@ -284,6 +284,8 @@ class DeliveryRoom:
         await self._recorder.record(attempted, *([concluded] if concluded else []))
         if isinstance(decision, NextTier):
             waiting = notification.climbing(attempt.ladder, decision.tier, decision.step, self._now_ms())
+            if not self._steps.believed():  # whoever takes it next could not tell a wrong moment from a late one
+                waiting = replace(waiting, due_at=None)
             message = wire.write(waiting, fresh_message_id())
             await self._points.reach("before-republish")
             await self._publisher.insist_by(self._topology.way(decision.tier), message)

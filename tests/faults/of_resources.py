@@ -9,6 +9,7 @@ import time
 from tests.faults.around import limited
 from tests.faults.errors import DidNotBite
 from tests.faults.field import Field
+from tests.faults.load import HANG
 from tests.faults.service import TIERS
 from tests.faults.verdict import Window
 
@@ -18,23 +19,26 @@ SCARCE = 1.5
 _FEW = 8
 #: Seconds for which an event loop is blocked.
 BLOCKED = 5.0
-_FRESH = 200
+#: Callbacks at once.
+_AT_ONCE = 180
 
 
 async def descriptors_used_up(field: Field, number: int) -> Window:
-    """A tier process can open nothing more, while merchants to whom it has no connection wait."""
-    slot = TIERS[number % 2]
-    pid = await field.service.pid(slot)
+    """A tier process can open nothing more, and has far more to call at once than it has connections."""
+    pid = await field.service.pid(TIERS[0])
     began = time.time() * 1000
-    no_more = f"SELECT count(*) FROM attempts WHERE detail LIKE '%descriptor%' AND started >= {int(began)}"
     with limited(pid, resource.RLIMIT_NOFILE, _FEW):
-        # more at once than there are connections that were kept open
-        await field.load.burst(["slow"] * _FRESH)
+        await field.load.burst([HANG] * _AT_ONCE)
         await asyncio.sleep(SCARCE)  # the length of the shortage is what is tested
     ended = time.time() * 1000
+    field.receiver.let_go()
     await field.calm()
-    print("no descriptor:", await field.books.rows(no_more))
-    return Window(began, ended, ended)
+    field.receiver.let_go()
+    if not await field.books.count(
+        f"SELECT count(*) FROM attempts WHERE detail LIKE '%no file descriptor%' AND started >= {int(began)}"
+    ):
+        raise DidNotBite("no attempt failed for want of a descriptor")
+    return Window(began, ended, time.time() * 1000)
 
 
 async def loop_blocked(field: Field, number: int) -> Window:
@@ -54,7 +58,7 @@ async def loop_blocked(field: Field, number: int) -> Window:
     after = await field.service.until(slot, state="ready")
     if after["epoch"] != standing["epoch"]:
         raise AssertionError(f"{slot} was restarted for a block of {BLOCKED:g} s: {after['reason']}")
-    return Window(began, began, ended)
+    return Window(began, ended, ended)  # a callback that was connecting meanwhile is timed out by the block
 
 
 async def runtime_directory_full(field: Field, number: int) -> Window:

@@ -37,7 +37,8 @@ COMPLETED, EXHAUSTED = frozenset({"completed"}), frozenset({"exhausted"})
 @dataclass(slots=True)
 class Sent:
     """One notification that was handed in. id: also the `key` in its body. attempts: that its merchant needs; 0 for one
-    whose address is not allowed, which must end as exhausted and never arrive.
+    whose address is not allowed, which must end as exhausted and never arrive; and for one that may end as completed,
+    whose first attempts reach nobody.
 
     delays: of its ladder's steps. began: when it was handed in. enqueued_at: as stamped when it was published.
     confirmed: when the broker's confirm was there, None when it never came.
@@ -186,6 +187,8 @@ class _Bench:
         self.came: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         for arrival in sorted(evidence.arrivals, key=lambda arrival: arrival.moment):
             self.came[arrival.id][arrival.attempt].append(arrival.moment)
+        #: when it started
+        self._unanswered = {(row.id, row.attempt): row.started for row in evidence.rows if not row.answered}
 
     def lost(self) -> list[str]:
         missing = [each for each in self.confirmed if not self._has_all(each) and not self.is_held(each)]
@@ -214,7 +217,9 @@ class _Bench:
             f"{name} attempt {attempt} came without attempt {attempt - 1} before it"
             for name, came in self.came.items()
             for attempt, moments in came.items()
-            if attempt > 1 and not (attempt - 1 in came and came[attempt - 1][0] <= moments[0])
+            if attempt > 1
+            and not (attempt - 1 in came and came[attempt - 1][0] <= moments[0])
+            and not self._reached_nobody(name, attempt - 1)
         ]
 
     def doubled_without_reason(self) -> list[str]:
@@ -242,6 +247,7 @@ class _Bench:
             sure = sum(row.answered for row in rows)
             excused = self._was_in_flight([*(row.started for row in rows), *moments])
             excused = excused or self._was_asked_twice(name, {attempt: moments}, len(rows))
+            excused = excused or (sure == len(moments) and self._may_reach_nobody(name))
             if sure > len(moments) or (len(rows) != len(moments) and not excused and not self._is_refused(name)):
                 said.append(f"{name} attempt {attempt} is {len(rows)} times in the ledger, came {len(moments)} times")
         return said
@@ -285,11 +291,21 @@ class _Bench:
         return self.came.get(name, {})
 
     def _has_all(self, each: Sent) -> bool:
-        return set(range(1, each.attempts + 1)) <= self._came(each.id).keys()
+        came = self._came(each.id)
+        return all(attempt in came or self._reached_nobody(each.id, attempt) for attempt in range(1, each.attempts + 1))
 
     def _is_refused(self, name: str) -> bool:
         sent = self._sent.get(name)
+        return sent is not None and sent.attempts == 0 and sent.ends != COMPLETED
+
+    def _may_reach_nobody(self, name: str) -> bool:
+        sent = self._sent.get(name)
         return sent is not None and sent.attempts == 0
+
+    def _reached_nobody(self, name: str, attempt: int) -> bool:
+        """Whether this attempt was made, by the ledger, and nobody heard of it: no such host, or a fault."""
+        started = self._unanswered.get((name, attempt))
+        return started is not None and (self._may_reach_nobody(name) or self._was_in_flight([started]))
 
     def _due(self, each: Sent, attempt: int) -> float | None:
         """None where that cannot be said: it was never stamped, or came without the attempt before it."""
@@ -319,7 +335,7 @@ class _Bench:
     def _was_signed_by_a_wrong_clock(self, arrival: Arrival) -> bool:
         shifted = (window for window in self._evidence.windows if window.shifted)
         return "imestamp too" in (arrival.fault or "") and any(
-            window.meets(arrival.moment, arrival.moment) for window in shifted
+            window.began <= arrival.moment <= window.restored + IN_HAND_MS for window in shifted
         )
 
     def _was_in_flight(self, moments: Sequence[float]) -> bool:
