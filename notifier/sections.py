@@ -34,3 +34,9 @@ class Breaker(BaseModel):
         default=30.0, gt=0, le=3600, description="seconds before a first probe; doubled with each that fails"
     )
     longest_pause: float = Field(default=600.0, gt=0, le=86_400, description="seconds that a pause grows to")
+    disable_after: float = Field(
+        default=5.0,
+        ge=0,
+        le=90,
+        description="days of nothing but failures after which a merchant is disabled; 0: never",
+    )

@@ -17,9 +17,11 @@ import uvloop
 from setproctitle import setproctitle
 
 from notifier import logs
+from notifier.agent import giving_up
 from notifier.agent.cancelling import Cancelling
 from notifier.agent.desk import Desk
 from notifier.agent.fleet import Fleet
+from notifier.agent.giving_up import GivingUp
 from notifier.agent.intake import Intake
 from notifier.agent.keeping import Keeper
 from notifier.agent.marking import Marker
@@ -97,7 +99,16 @@ class AgentProcess:
             *publishing, settings.default_ladder, settings.tiers, clock=time.time, holds=self._holds
         )
         holder = leases.fresh_holder(settings.machine)
-        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder)
+        failing = GivingUp(
+            self._database,
+            self._registrar.gone,
+            settings.breaker.disable_after,
+            up_for=self._database.up_for,
+            clock=time.time,
+            holds=self._holds,
+        )
+        further = {"giving up": (giving_up.EVERY, failing.round)}
+        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder, further=further)
         self._pruner = Pruner(self._database, settings.retention)
         self._desk = Desk(
             settings,

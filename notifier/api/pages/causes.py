@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from notifier.api.pages.failures import phrase, said_of
-from notifier.api.pages.words import Moment, many, milliseconds, stamp
+from notifier.api.pages.words import Moment, many, milliseconds, span, stamp, to_the_second
+from notifier.domain.rest import Overflow, Rest
 
 _OWN_ADDRESS = (
     "They bring an address of their own from the program that handed them in: {}. If it is wrong, it has to be "
@@ -21,6 +22,11 @@ _OWN_ADDRESS = (
 _AGAIN_BY_ITSELF = (
     "They failed several times and are tried again by themselves, as long as their ladder has steps. What is corrected "
     "now counts from the next attempt on."
+)
+_NO_ROOM = "{} is slow, and has as many calls under way as it may."
+_NO_ROOM_NEXT = (
+    "So that nobody else waits for it, what has no room is kept here. It goes out by itself, the oldest first, as its "
+    "calls come to an end; there is nothing to do."
 )
 #: Characters of the other side's words that are shown.
 _LONGEST_QUOTE = 240
@@ -92,7 +98,8 @@ class Cause:
 def of_group(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Cause:
     """The cause of one group of `ledger.notifications.undelivered`. merchant: as the registry shows it, None if it does
     not know it. Needs of the group: merchant, status, reason, last_error, count, newest; takes last_status, detail,
-    answer (of the merchant's server), tried_at (its last attempt) and own_url (they bring their own address).
+    answer (of the merchant's server), tried_at (its last attempt), own_url (they bring their own address) and rest
+    (`Rest`, where its breaker is not closed now).
     """
     judged = judge(group, merchant)
     selection = selection_of(group)
@@ -121,6 +128,20 @@ def of_standing(merchant: Mapping[str, Any]) -> Cause | None:
     judged = off(merchant)
     group = {"merchant": merchant["id"], "status": "held", "count": 0, "newest": None}
     return None if judged is None else _cause(group, judged, judged.ways, selection_of(group))
+
+
+def of_rest(rest: Rest) -> Cause:
+    """Why a merchant gets single attempts for a while, although nothing of it may be held yet."""
+    judged = resting(rest)
+    group = {"merchant": rest.merchant, "status": "held", "reason": "breaker-open", "count": 0, "newest": None}
+    return _cause(group, judged, judged.ways, selection_of(group))
+
+
+def of_overflow(lane: Overflow) -> Cause:
+    """Likewise why some of what is meant for it waits here."""
+    judged = Judgement("wait", _NO_ROOM.format(lane.merchant), _NO_ROOM_NEXT, again=False)
+    group = {"merchant": lane.merchant, "status": "held", "reason": "no-room", "count": 0, "newest": None}
+    return _cause(group, judged, judged.ways, selection_of(group))
 
 
 def _cause(group: Mapping[str, Any], judged: Judgement, ways: Sequence[Way], selection: Mapping[str, str]) -> Cause:
@@ -233,15 +254,44 @@ def _held(group: Mapping[str, Any], reason: str, merchant: Mapping[str, Any] | N
             "sent within seconds, the oldest first; there is nothing to do.",
             again=False,
         )
-    said = {
-        "breaker-open": f"{name} failed so often that it is given a rest.",
-        "no-room": f"{name} is slow, and has as many calls under way as it may.",
-    }
+    if reason == "breaker-open" and isinstance(rest := group.get("rest"), Rest):
+        return resting(rest)
+    if reason == "breaker-open":
+        return Judgement(
+            "wait",
+            f"{name} is called again after a rest; these are on their way.",
+            "They were kept here while it failed again and again. They go out by themselves, the oldest first; there "
+            "is nothing to do.",
+            again=False,
+        )
+    if reason == "no-room":
+        return Judgement("wait", _NO_ROOM.format(name), _NO_ROOM_NEXT, again=False)
     return Judgement(
         "wait",
-        said.get(reason, f"They are kept back: {reason}."),
+        f"They are kept back: {reason}.",
         "They are kept here and go out by themselves; there is nothing to do.",
         quote=str(group.get("detail") or ""),
+        again=False,
+    )
+
+
+def resting(rest: Rest) -> Judgement:
+    """A merchant whose breaker is not closed: since when and why, what happens next, and the way to end it by hand."""
+    name = rest.merchant
+    failed = f"{rest.failed} of {many(rest.of, 'attempt')} failed"
+    if rest.probing:
+        sentence = f"{name} is being tried with a single attempt, after a rest: {failed}."
+        next_ = ""
+    else:
+        sentence = f"{name} is given a rest until {to_the_second(rest.until)}: {failed}."
+        next_ = "Then a single attempt is made, as soon as one is due. "
+    return Judgement(
+        "wait",
+        sentence,
+        f"{next_}If {name} acknowledges it, what is kept here goes out by itself, the oldest first; if not, the next "
+        f"rest is longer than this one of {span(rest.pause)}. It began at {to_the_second(rest.since)}. There is "
+        "nothing to do; but if you know that its server is well again, it can be called at once.",
+        [Way(f"Call {name} now", f"{_place(name)}/close")],
         again=False,
     )
 
