@@ -33,7 +33,7 @@ from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
-from notifier.sections import Breaker, Isolation
+from notifier.sections import Breaker, Isolation, Operations
 
 #: These hold secrets: they are never shown.
 SECRET = ("amqp_url", "signing_secret", "database_url")
@@ -270,6 +270,7 @@ class Settings(BaseModel):
     retention: Retention = Field(default_factory=Retention)
     isolation: Isolation = Field(default_factory=Isolation)
     breaker: Breaker = Field(default_factory=Breaker)
+    operations: Operations = Field(default_factory=Operations)
     egress: Egress = Field(default_factory=Egress)
     log: Log = Field(default_factory=Log)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from notifier.domain.merchant import Standing
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import check_addressee
 from notifier.domain.registration import GRACE, LONGEST_GRACE, Off, Registration, known
 from notifier.domain.signature import Secret
 from notifier.domain.statement import Statement, stated
@@ -61,7 +61,7 @@ class Change:
         """All that can be judged without the registration. Raises InvalidInput (InvalidMerchant for fields)."""
         if op not in OPS:
             raise InvalidInput(f"{op!r:.40} cannot be done with a merchant; possible are {', '.join(OPS)}")
-        check_merchant(merchant)
+        check_addressee(merchant)
         statement = _statement(op, fields, settings)
         secret = (statement.secret or Secret.fresh()) if op in ("add", "rotate") else None
         return cls(op, merchant, statement, who[:MOST_WHY], _reason(why), _span(op, seconds), secret)

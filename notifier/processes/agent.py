@@ -25,6 +25,7 @@ from notifier.agent.giving_up import GivingUp
 from notifier.agent.intake import Intake
 from notifier.agent.keeping import Keeper
 from notifier.agent.marking import Marker
+from notifier.agent.operator_events import OperatorEvents
 from notifier.agent.pace import Pace
 from notifier.agent.registrar import Registrar
 from notifier.agent.release import Release
@@ -70,7 +71,7 @@ class AgentProcess:
         self._registry = Registry(state_dir)
         self._publisher = Publisher(settings.amqp_urls, topology, "agent publish")
         self._recorder = Recorder(self._publisher, topology)
-        self._writer = FactWriter(self._database)
+        self._writer = FactWriter(self._database, self._on_exhausted)
         marker = Marker(self._writer, self._recorder)
         self._fleet = Fleet(settings, topology, self._machine_state, self._on_registry, self._on_verb)
         self._registrar = Registrar(
@@ -107,7 +108,9 @@ class AgentProcess:
             clock=time.time,
             holds=self._holds,
         )
-        further = {"giving up": (giving_up.EVERY, failing.round)}
+        entrance = Entrance(topology, self._publisher, self._recorder)
+        self._operator_events = OperatorEvents(parent, settings, self._database, entrance, self._holds)
+        further = {"giving up": (giving_up.EVERY, failing.round), **self._operator_events.rounds}
         self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder, further=further)
         self._pruner = Pruner(self._database, settings.retention)
         self._desk = Desk(
@@ -119,7 +122,7 @@ class AgentProcess:
             Cancelling(
                 self._database, self._registrar, marker, self._merchant, settings.default_ladder, clock=time.time
             ),
-            Entrance(topology, self._publisher, self._recorder),
+            entrance,
         )
         self._log = LogControl(parent, "agent", settings)
         self._watching: asyncio.Task[None] | None = None
@@ -139,6 +142,7 @@ class AgentProcess:
         self._parent.statistics = self.statistics
         await self._log.follow()
         await self._parent.follow(self._on_block, "block/")
+        await self._operator_events.follow()
         self._desk.serve(self._parent)
         await self._database.start()
         await self._registrar.start()
@@ -148,12 +152,14 @@ class AgentProcess:
         await self._fleet.start(waiting=self._parent.progress)
         await self._intake.start(waiting=self._parent.progress)
         self._keeper.start()
+        self._operator_events.start()
 
     async def _stop(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
         await self._keeper.close()
         await self._intake.close()
+        await self._operator_events.close()
         await self._registrar.close()
         await self._fleet.close()
         await self._recorder.close()
@@ -203,6 +209,9 @@ class AgentProcess:
         merchant, at = fact.get("merchant"), fact.get("at")
         if isinstance(merchant, str) and isinstance(at, int):
             await self._registrar.gone(merchant, url, at, str(fact.get("reason") or "410 Gone"))
+
+    def _on_exhausted(self, facts: Sequence[Mapping[str, Any]]) -> None:
+        self._operator_events.exhausted(facts)
 
     def _holds(self) -> bool:
         return self._keeper.holds
