@@ -39,7 +39,7 @@ _REMEMBERED = 5000
 class Operations:
     """`start` and `close` once each; twice is fine for `close`.
 
-    accept: hands a notification to the broker. known: whether the ledger has one of that id; raises
+    accept: hands a notification to the broker. known: which of these ids the ledger has; raises
     DatabaseUnavailable. told: hears of what was told, after the broker's confirm; may raise ChildFailed. clock: Unix
     seconds. steady: seconds.
     """
@@ -48,7 +48,7 @@ class Operations:
         self,
         settings: Settings,
         accept: Callable[[Notification], Awaitable[object]],
-        known: Callable[[str], Awaitable[bool]],
+        known: Callable[[Sequence[str]], Awaitable[set[str]]],
         told: Callable[[Happening], Awaitable[None]],
         *,
         clock: Callable[[], float] = time.time,
@@ -62,7 +62,7 @@ class Operations:
         self._clock = clock
         self._steady = steady
         self._gates = {event: Gate(BURST[event], settings.operations.interval) for event in Event}
-        self._heard: deque[Happening] = deque()
+        self._heard: deque[Happening] = deque(maxlen=_REMEMBERED)
         self._remembered: OrderedDict[str, None] = OrderedDict()
         self._last: OrderedDict[tuple[Event, str], float] = OrderedDict()
         self._waiting: deque[tuple[Notification, Batch]] = deque(maxlen=MOST_WAITING)
@@ -142,17 +142,17 @@ class Operations:
 
     async def _look_up(self) -> None:
         """What the ledger has was told before this process began, or by another machine."""
-        while self._heard:
-            happening = self._heard[0]
-            try:
-                known = await self._known(happening.id)
-            except DatabaseUnavailable:
-                known = False  # told twice under one id is better than not at all
-            self._heard.popleft()
-            if known:
-                await self._remember([happening])
-            else:
-                self._gates[happening.event].add(happening, self._steady())
+        heard = list(self._heard)
+        try:
+            known = await self._known([each.id for each in heard]) if heard else set()
+        except DatabaseUnavailable:
+            known = set()  # told twice under one id is better than not at all
+        for each in heard:  # not taken out before: cancelled meanwhile, they are told at the end
+            if self._heard and self._heard[0] is each:
+                self._heard.popleft()
+            if each.id not in known:
+                self._gates[each.event].add(each, self._steady())
+        await self._remember([each for each in heard if each.id in known])
 
     def _compose(self, batches: list[Batch]) -> None:
         url = self._settings.operations.url

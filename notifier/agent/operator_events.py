@@ -95,8 +95,8 @@ class OperatorEvents:
         """One machine tells of what waits in the broker, which is the same for all."""
         return await notifications.tiers(self._database) if self._leads() else {}
 
-    async def _known(self, notification: str) -> bool:
-        return await notifications.show(self._database, notification) is not None
+    async def _known(self, ids: Sequence[str]) -> set[str]:
+        return await notifications.existing(self._database, ids)
 
     async def _told(self, happening: Happening) -> None:
         await self._incidents.told(happening)

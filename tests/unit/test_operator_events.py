@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -187,10 +187,10 @@ class Telling:
         self.accepted.append(notification)
         self.handed_in.set()
 
-    async def _known(self, name: str) -> bool:
+    async def _known(self, ids: Sequence[str]) -> set[str]:
         if isinstance(self.known, Exception):
             raise self.known
-        return name in self.known
+        return self.known & set(ids)
 
     async def _told(self, happening: Happening) -> None:
         self.remembered.append(happening)

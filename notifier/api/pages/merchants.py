@@ -15,7 +15,7 @@ from notifier.api.pages.frame import PageRoute
 from notifier.api.parts import Given, Parts
 from notifier.api.resting import overflows_of, rest_of
 from notifier.domain.merchant import Standing
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import OPERATIONS, check_merchant
 from notifier.ledger import merchants, notifications
 from notifier.ledger.flow import rates
 from notifier.ledger.notifications import Filter
@@ -95,8 +95,9 @@ async def shown_page(
         "id": merchant,
         "place": f"/merchants/{causes.quoted(merchant)}",
         "it": it,
+        "own_name": merchant == OPERATIONS,
         "tone": _TONES[it["standing"]] if it else "idle",
-        "state": _state(it),
+        "state": "the service's own" if merchant == OPERATIONS else _state(it),
         "causes": found,
         "causes_title": _title(found),
         "rate": delivered / made if made else None,
