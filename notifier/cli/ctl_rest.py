@@ -15,7 +15,7 @@ from notifier.cli.ctl_line import Asking, entries
 from notifier.cli.ctl_options import Reason
 from notifier.cli.ctl_state import Change, pushed
 from notifier.cli.options import AsJson
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import check_known_merchant
 from notifier.domain.rest import BREAKER, Overflow, Rest, overflows, rests
 
 #: Merchants of each kind that have a line of their own.
@@ -51,7 +51,7 @@ def close(
       notifier ctl close shop-7
       notifier ctl --fleet close shop-7 --reason "they say it is mended"
     """
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     conclude(context, lambda operator: _close(operator, merchant, reason), as_json)
 
 

@@ -86,7 +86,7 @@ async def test_one_success_in_between_saves_it(database: Database, good: float, 
         [5.5, 0.1],
         [5.5, *[0.1 + number / 1000 for number in range(50)]],
         [*[4 + number / 1000 for number in range(50)], 5.5],
-        [day + 1.1 for day in STEADY],
+        [1.1 + number / 6 for number in range(36)],
         [5.5, *[4.9 - number / 1000 for number in range(25)], *[0.5 - number / 1000 for number in range(25)]],
     ],
     ids=[

@@ -35,7 +35,7 @@ def entry(key: str, value: Any) -> dict[str, Any]:
 
 def test_what_a_breaker_tells_the_others_is_what_is_read() -> None:
     changes: list[Any] = []
-    breakers = Breakers(Breaker(attempts=2), 10.0, lambda merchant, value: changes.append(value), lambda: 1000.0)
+    breakers = Breakers(Breaker(attempts=2), 10.0, lambda merchant, value: changes.append(value), clock=lambda: 1000.0)
     for _ in range(2):
         breakers.attempted("a/b", acknowledged=False)
     assert Rest.read("breaker/a/b", changes[-1]) == Rest("a/b", False, 1_000_000, 1_030_000, 2, 2, 30.0)
@@ -161,10 +161,12 @@ def test_a_page_says_until_when_what_comes_next_and_offers_to_end_it() -> None:
     )
 
 
-def test_what_is_held_for_an_open_breaker_says_what_that_breaker_says_and_else_that_it_is_over() -> None:
+def test_what_is_held_for_an_open_breaker_says_what_that_breaker_says_and_what_it_failed_with() -> None:
     group = {"merchant": "m", "status": "held", "reason": "breaker-open", "count": 3, "newest": NOW_MS}
     rest = Rest.read("breaker/m", told())
-    assert "given a rest until" in causes.of_group({**group, "rest": rest}, None).sentence
-    over = causes.of_group(group, None)
-    assert over.sentence == "m is called again after a rest; these are on their way."
-    assert over.ways == []
+    cause = causes.of_group({**group, "rest": rest, "last_error": "connect"}, None)
+    assert "m is given a rest until" in cause.sentence
+    assert cause.explanation.startswith("m cannot be reached: nobody answers at its address. Then a single attempt")
+    assert [way.label for way in cause.ways] == ["Call m now"]
+    elsewhere = causes.of_group({**group, "rest": None}, None)
+    assert elsewhere.sentence == "m failed so often that it is given a rest."

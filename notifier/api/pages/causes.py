@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from notifier.api.pages.failures import phrase, said_of
-from notifier.api.pages.words import Moment, many, milliseconds, span, stamp, to_the_second
+from notifier.api.pages.judgement import Field, Judgement, Way, place_of
+from notifier.api.pages.rests import no_room, resting
+from notifier.api.pages.words import Moment, many, milliseconds, stamp
 from notifier.domain.rest import Overflow, Rest
 
 _OWN_ADDRESS = (
@@ -23,51 +25,8 @@ _AGAIN_BY_ITSELF = (
     "They failed several times and are tried again by themselves, as long as their ladder has steps. What is corrected "
     "now counts from the next attempt on."
 )
-_NO_ROOM = "{} is slow, and has as many calls under way as it may."
-_NO_ROOM_NEXT = (
-    "So that nobody else waits for it, what has no room is kept here. It goes out by itself, the oldest first, as its "
-    "calls come to an end; there is nothing to do."
-)
 #: Characters of the other side's words that are shown.
 _LONGEST_QUOTE = 240
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """What has to be filled in for a way out."""
-
-    name: str
-    label: str
-    value: str = ""
-    hint: str = ""
-    kind: str = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One thing to do: a form that posts `values` to `where`, or a link to it. also: the label of a second button of
-    the form, which sends again as well what `values` selects.
-    """
-
-    label: str
-    where: str
-    values: Mapping[str, str] = field(default_factory=dict)
-    post: bool = True
-    primary: bool = False
-    ask: Field | None = None
-    also: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What is wrong, and what to do. quote: the other side's own words. again: sending again by hand makes sense."""
-
-    tone: str
-    sentence: str
-    explanation: str = ""
-    ways: Sequence[Way] = ()
-    quote: str = ""
-    again: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +98,7 @@ def of_rest(rest: Rest) -> Cause:
 
 def of_overflow(lane: Overflow) -> Cause:
     """Likewise why some of what is meant for it waits here."""
-    judged = Judgement("wait", _NO_ROOM.format(lane.merchant), _NO_ROOM_NEXT, again=False)
+    judged = no_room(lane.merchant)
     group = {"merchant": lane.merchant, "status": "held", "reason": "no-room", "count": 0, "newest": None}
     return _cause(group, judged, judged.ways, selection_of(group))
 
@@ -196,7 +155,7 @@ def judge(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judge
 
 def off(merchant: Mapping[str, Any]) -> Judgement | None:
     """Why a registered merchant is not called now at all; None when it is."""
-    name, place = merchant["id"], _place(merchant["id"])
+    name, place = merchant["id"], place_of(merchant["id"])
     if merchant["standing"] == "blocked":
         until = f" until {stamp(merchant['until'])}" if merchant.get("until") else ""
         return Judgement(
@@ -218,7 +177,7 @@ def off(merchant: Mapping[str, Any]) -> Judgement | None:
 
 
 def _held(group: Mapping[str, Any], reason: str, merchant: Mapping[str, Any] | None) -> Judgement:
-    name, place = group["merchant"], _place(group["merchant"])
+    name, place = group["merchant"], place_of(group["merchant"])
     if merchant is not None and (now := off(merchant)) is not None:
         return now
     if reason == "unknown-merchant" and (merchant is None or not merchant.get("url")):
@@ -254,18 +213,10 @@ def _held(group: Mapping[str, Any], reason: str, merchant: Mapping[str, Any] | N
             "sent within seconds, the oldest first; there is nothing to do.",
             again=False,
         )
-    if reason == "breaker-open" and isinstance(rest := group.get("rest"), Rest):
-        return resting(rest)
     if reason == "breaker-open":
-        return Judgement(
-            "wait",
-            f"{name} is called again after a rest; these are on their way.",
-            "They were kept here while it failed again and again. They go out by themselves, the oldest first; there "
-            "is nothing to do.",
-            again=False,
-        )
+        return _rested(group, merchant)
     if reason == "no-room":
-        return Judgement("wait", _NO_ROOM.format(name), _NO_ROOM_NEXT, again=False)
+        return no_room(name, str(group.get("detail") or ""))
     return Judgement(
         "wait",
         f"They are kept back: {reason}.",
@@ -275,23 +226,21 @@ def _held(group: Mapping[str, Any], reason: str, merchant: Mapping[str, Any] | N
     )
 
 
-def resting(rest: Rest) -> Judgement:
-    """A merchant whose breaker is not closed: since when and why, what happens next, and the way to end it by hand."""
-    name = rest.merchant
-    failed = f"{rest.failed} of {many(rest.of, 'attempt')} failed"
-    if rest.probing:
-        sentence = f"{name} is being tried with a single attempt, after a rest: {failed}."
-        next_ = ""
-    else:
-        sentence = f"{name} is given a rest until {to_the_second(rest.until)}: {failed}."
-        next_ = "Then a single attempt is made, as soon as one is due. "
+def _rested(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
+    """Its breaker was open: what it failed with, if one of these was tried before, and how it comes to an end."""
+    name, error = group["merchant"], group.get("last_error")
+    failure, _, _ = said_of(name, error, group.get("last_status")) if error else ("", "", False)
+    rest = group.get("rest")
+    if isinstance(rest, Rest):
+        return resting(rest, failure, _address_ways(group, merchant))
     return Judgement(
-        "wait",
-        sentence,
-        f"{next_}If {name} acknowledges it, what is kept here goes out by itself, the oldest first; if not, the next "
-        f"rest is longer than this one of {span(rest.pause)}. It began at {to_the_second(rest.since)}. There is "
-        "nothing to do; but if you know that its server is well again, it can be called at once.",
-        [Way(f"Call {name} now", f"{_place(name)}/close")],
+        "bad",
+        f"{name} failed so often that it is given a rest.",
+        f"{failure} These are kept here. From time to time one of them is sent to try {name}; as soon as it "
+        "acknowledges one, all go out by themselves, the oldest first. So its server, or its address, has to be put "
+        "right.".strip(),
+        _address_ways(group, merchant),
+        quote=str(group.get("detail") or ""),
         again=False,
     )
 
@@ -321,9 +270,7 @@ def _climbing(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> J
     ways = [way for way in judged.ways if way.ask] if merchant and merchant["standing"] == "enabled" else judged.ways
     explanation = _AGAIN_BY_ITSELF
     if group.get("own_url"):
-        explanation += (
-            f" They bring an address of their own from the program that handed them in: {_place_of(group.get('url'))}."
-        )
+        explanation += f" They bring an address of their own from the program that handed them in: {_address_of(group.get('url'))}."
     return Judgement("bad", judged.sentence, explanation, ways, quote=judged.quote, again=False)
 
 
@@ -333,7 +280,7 @@ def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Jud
     standing = off(merchant) if merchant is not None else None
     sentence, explanation, address = said_of(name, error, status)
     if address and group.get("own_url"):
-        explanation = _OWN_ADDRESS.format(_place_of(group.get("url")))
+        explanation = _OWN_ADDRESS.format(_address_of(group.get("url")))
     if standing is not None and merchant is not None:  # nothing sent again would leave before that is changed
         return Judgement(
             "bad", sentence, f"{name} is {merchant['standing']} by now. First undo that, then send again.",
@@ -350,7 +297,7 @@ def _address_ways(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) 
     """Another address, where it would count: not for notifications that bring their own."""
     if merchant is None or group.get("own_url"):
         return []
-    place = _place(merchant["id"])
+    place = place_of(merchant["id"])
     return [
         Way(
             "Change the address",
@@ -369,7 +316,7 @@ def _quote(group: Mapping[str, Any]) -> str:
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
 
-def _place_of(url: str | None) -> str:
+def _address_of(url: str | None) -> str:
     """An address without what may be secret in it: name and password, query."""
     try:
         parts = urlsplit(url or "")
@@ -410,15 +357,6 @@ def _elsewhere(url: str | None, address: str | None) -> bool:
     called, _, called_port = (address or "").rpartition(":")
     numeric = host.replace(".", "").isdecimal() or ":" in host
     return bool(called) and (str(port) != called_port or (numeric and host != called.strip("[]")))
-
-
-def quoted(merchant: str) -> str:
-    """A merchant's id as a part of an address."""
-    return quote(merchant, safe="")
-
-
-def _place(merchant: str) -> str:
-    return f"/merchants/{quoted(merchant)}"
 
 
 def ordered(causes: Sequence[Cause]) -> list[Cause]:

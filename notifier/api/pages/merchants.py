@@ -12,10 +12,11 @@ from starlette.responses import Response
 from notifier.api.pages import causes, frame, looking, story, words
 from notifier.api.pages.causes import Cause
 from notifier.api.pages.frame import PageRoute
+from notifier.api.pages.judgement import quoted
 from notifier.api.parts import Given, Parts
 from notifier.api.resting import overflows_of, rest_of
 from notifier.domain.merchant import Standing
-from notifier.domain.notification import OPERATIONS, check_merchant
+from notifier.domain.notification import OPERATIONS, check_known_merchant
 from notifier.ledger import merchants, notifications
 from notifier.ledger.flow import rates
 from notifier.ledger.notifications import Filter
@@ -80,7 +81,7 @@ async def shown_page(
     **around: Any,
 ) -> Response:
     """The page of a merchant. values, problems: of a form that was not accepted."""
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     database = parts.database
     it = await looking.registered(parts, merchant)
     undelivered = await looking.undelivered(parts, request.app.state.samples, merchant=merchant)
@@ -93,7 +94,7 @@ async def shown_page(
     climbing = Filter.parse({"merchant": merchant, "status": ",".join(story.CLIMBING)})
     view = blank(parts) | {
         "id": merchant,
-        "place": f"/merchants/{causes.quoted(merchant)}",
+        "place": f"/merchants/{quoted(merchant)}",
         "it": it,
         "own_name": merchant == OPERATIONS,
         "tone": _TONES[it["standing"]] if it else "idle",

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from notifier.api.pages import words
-from notifier.api.pages.causes import Cause, Way
+from notifier.api.pages.causes import Cause
 from notifier.api.pages.course import SPANS, lines, together
+from notifier.api.pages.judgement import Way
 from notifier.api.pages.looking import Undelivered
 from notifier.api.pages.rendering import STATUSES
 
