@@ -270,7 +270,8 @@ def _climbing(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> J
     ways = [way for way in judged.ways if way.ask] if merchant and merchant["standing"] == "enabled" else judged.ways
     explanation = _AGAIN_BY_ITSELF
     if group.get("own_url"):
-        explanation += f" They bring an address of their own from the program that handed them in: {_address_of(group.get('url'))}."
+        address = _address_of(group.get("url"))
+        explanation += f" They bring an address of their own from the program that handed them in: {address}."
     return Judgement("bad", judged.sentence, explanation, ways, quote=judged.quote, again=False)
 
 
