@@ -152,7 +152,7 @@ def test_a_page_says_until_when_what_comes_next_and_offers_to_end_it() -> None:
     assert rest is not None
     cause = causes.of_rest(rest)
     assert cause.sentence == "a/b is given a rest until 21 Nov 10:00:30 UTC: 19 of 20 attempts failed."
-    assert "Then a single attempt is made, as soon as one is due." in cause.explanation
+    assert "When that is over, a single attempt is made, as soon as one is due." in cause.explanation
     assert [(way.label, way.where) for way in cause.ways] == [("Call a/b now", "/merchants/a%2Fb/close")]
     probed = Rest.read("breaker/a/b", told(state="half-open"))
     assert probed is not None
@@ -166,7 +166,7 @@ def test_what_is_held_for_an_open_breaker_says_what_that_breaker_says_and_what_i
     rest = Rest.read("breaker/m", told())
     cause = causes.of_group({**group, "rest": rest, "last_error": "connect"}, None)
     assert "m is given a rest until" in cause.sentence
-    assert cause.explanation.startswith("m cannot be reached: nobody answers at its address. Then a single attempt")
+    assert cause.explanation.startswith("m cannot be reached: nobody answers at its address. When that is over,")
     assert [way.label for way in cause.ways] == ["Call m now"]
     elsewhere = causes.of_group({**group, "rest": None}, None)
     assert elsewhere.sentence == "m failed so often that it is given a rest."

@@ -34,7 +34,7 @@ def resting(rest: Rest, failure: str = "", ways: Sequence[Way] = ()) -> Judgemen
         next_ = f"If {name} acknowledges it,"
     else:
         sentence = f"{name} is given a rest until {to_the_second(rest.until)}: {failed}."
-        next_ = f"Then a single attempt is made, as soon as one is due. If {name} acknowledges it,"
+        next_ = f"When that is over, a single attempt is made, as soon as one is due. If {name} acknowledges it,"
     explanation = (
         f"{failure} {next_} what is kept here goes out by itself, the oldest first; if not, the next rest is longer "
         f"than this one of {span(rest.pause)}. It began at {to_the_second(rest.since)}. If you know that its server is "
