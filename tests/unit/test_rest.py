@@ -13,6 +13,7 @@ from notifier.cli import ctl_rest, ctl_view
 from notifier.delivery.breaker import Breakers
 from notifier.domain.rest import Overflow, Rest, overflows, rests
 from notifier.sections import Breaker
+from tests.unit.pretending import Master
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -170,3 +171,20 @@ def test_what_is_held_for_an_open_breaker_says_what_that_breaker_says_and_what_i
     assert [way.label for way in cause.ways] == ["Call m now"]
     elsewhere = causes.of_group({**group, "rest": None}, None)
     assert elsewhere.sentence == "m failed so often that it is given a rest."
+
+
+async def test_a_breaker_is_closed_by_hand_in_all_tiers_or_was_not_open() -> None:
+    master = Master()
+    master.slots[-1] |= {"slot": "agent", "groups": ["agent"]}
+    master.entries = [entry("breaker/m", told())]
+    closed = await ctl_rest._close(master, "m", "they say it is mended")
+    tiers = len(master.slots) - 1
+    assert (closed.ok, closed.said) == (
+        True,
+        f"the breaker of m is closed, it is called again: live in {tiers} of {tiers} processes",
+    )
+    ((verb, body),) = master.pushed()
+    assert (verb, body["key"], body["why"]) == ("clear", "breaker/m", "they say it is mended")
+    other = await ctl_rest._close(master, "n", None)
+    assert (other.ok, other.said) == (True, "the breaker of n was not open on this machine")
+    assert len(master.pushed()) == 1
