@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from notifier.errors import DatabaseMismatch, DatabaseUnavailable
@@ -41,6 +42,11 @@ async def test_the_migrations_make_the_tables_that_the_schema_says(database: Dat
 
     async with database.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+def test_the_newest_revision_is_the_one_that_alembic_would_make() -> None:
+    history = ScriptDirectory(str(migrating.MIGRATIONS))
+    assert history.get_heads() == [migrating.head()]
 
 
 async def test_migrating_says_what_was_and_what_is(database_url: str) -> None:
