@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from notifier.domain.merchant import Standing
 from notifier.registry.cache import Registry
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
-from tests.acceptance.control import Producer, handled, operator_of, slot_of
+from tests.acceptance.control import Producer, handled, operator_of, slot_of, until_keys
 from tests.acceptance.service import RunningService, environment, notifier, running
 from tests.conftest import TIERS
 from tests.postgres import PrivatePostgres
@@ -148,10 +149,10 @@ async def test_no_callback_starts_on_any_machine_after_a_block_was_answered(
     lasting_fleet: tuple[Machine, Machine],
 ) -> None:
     a, b = lasting_fleet
-    slow = Script.parse("slow:2")  # so that there is still something due when it is blocked
+    slow = Script.parse("slow:1")  # so that there is still something due when it is blocked
     async with Simulator({"/shop": slow}) as merchant, Producer(a.variables) as producer:
         await a.does("ctl", "--fleet", "pause", "1s")
-        await producer.send(["shop"], merchant.url, 1000)
+        await producer.send(["shop"], merchant.url, 150)
         await b.does("ctl", "--fleet", "resume", "1s")
         await merchant.wait_for(20)
         assert await b.does("ctl", "block", "shop", "--reason", "INC-118") == (
@@ -163,7 +164,7 @@ async def test_no_callback_starts_on_any_machine_after_a_block_was_answered(
         async with asyncio.timeout(30):  # until the ledger has all of it
             while True:
                 page = json.loads(await a.does("notifications", "undelivered", "--merchant", "shop", "--json"))
-                held = sum(group["count"] for group in page["items"] if group["reason"] == "blocked")
+                held = sum(group["count"] for group in page["items"] if group["status"] == "held")
                 if held == len(producer.accepted) - len(before):
                     break
         assert await notified(merchant) == before
@@ -222,6 +223,23 @@ async def test_operators_steer_all_machines_from_one(lasting_fleet: tuple[Machin
     code, _, err = await a.says("ctl", "--fleet", "pause", "7s")
     assert code == 1
     assert err.count("no process is called 'tier:7s'") == 2
+
+
+async def test_what_a_breaker_says_on_one_machine_is_known_on_the_other_until_it_closes_on_either(
+    fleet: tuple[Machine, Machine],
+) -> None:
+    told = {"state": "open", "until": int(time.time() * 1000) + 60_000, "tier": "1s"}
+    for here, there in (fleet, reversed(fleet)):
+        async with operator_of(here.variables) as operator, operator_of(there.variables) as other:
+            await operator.ask("push", {"key": "breaker/shop", "value": told, "for": 660})
+            (entry,) = await until_keys(other, "breaker/", 1)
+            assert entry["value"] == {**told, "machine": here.name}
+            assert entry["until"] is not None
+            (own,) = await until_keys(operator, "breaker/", 1)
+            assert own["value"] == told, "it does not come back"
+            await other.ask("clear", {"key": "breaker/shop"})
+            await until_keys(operator, "breaker/", 0)
+            await until_keys(other, "breaker/", 0)
 
 
 async def test_a_machine_that_ends_is_not_waited_for(fleet: tuple[Machine, Machine]) -> None:

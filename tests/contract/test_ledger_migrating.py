@@ -56,7 +56,7 @@ async def test_migrating_says_what_was_and_what_is(database_url: str) -> None:
 
 async def test_several_machines_migrate_at_once_and_one_of_them_does_it(database_url: str) -> None:
     done = await asyncio.gather(*(migrate(database_url) for _ in range(4)))
-    assert sorted(str(before) for before, _ in done) == ["0001", "0001", "0001", "None"]
+    assert sorted(str(before) for before, _ in done) == [*[migrating.head()] * 3, "None"]
 
 
 async def test_a_migrated_database_passes_the_check(database: Database) -> None:
