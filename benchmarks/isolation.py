@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,21 +124,10 @@ class IsolationRun:
         wrong = count(expected, due, self._receiver.arrivals[self._before :]).wrong
         if wrong is not None:
             raise BenchmarkFailed(f"isolation, healthy merchants: {wrong}")
-        held = [each for each in expected if each in self._log.held]
-        if held:
-            raise BenchmarkFailed(f"isolation: {len(held):,} notifications of healthy merchants were held ({held[0]})")
-        self._check_hanging(sent, hanging)
-
-    def _check_hanging(self, sent: Mixed, hanging: Hanging) -> None:
-        """What the service says that it attempted is what came to them."""
-        came = Counter((each.id, each.attempt) for each in hanging.requests())
-        ids = {item.id for item in sent.others} if self._hang else set[str]()
-        told = Counter({key: often for key, often in self._log.attempts.items() if key[0] in ids})
-        if came != told:
-            raise BenchmarkFailed(
-                f"isolation, hanging merchants: the service told of {told.total():,} attempts, {came.total():,} came; "
-                f"such as {next(iter((came - told) + (told - came)))}"
-            )
+        others = [item.id for item in sent.others] if self._hang else []
+        for wrong in (self._log.held_among(expected), self._log.untrue_of(others, hanging.requests())):
+            if wrong is not None:
+                raise BenchmarkFailed(f"isolation: {wrong}")
 
     def _figures(self, sent: Mixed, due: Mapping[str, float], published_per_s: float, others_share: float) -> Healthy:
         ids = [item.id for item in sent.healthy]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.errors import BenchmarkFailed
+from benchmarks.figures import Arrival
 
 
 @dataclass(slots=True)
@@ -47,6 +48,24 @@ class ServiceLog:
     def accounted(self, ids: Iterable[str]) -> bool:
         """Whether each of these was attempted or held at least once."""
         return all(each in self.late_ms or each in self.held for each in ids)
+
+    def held_among(self, ids: Iterable[str]) -> str | None:
+        """One line about those of these that were held although their merchants answer; None when none was."""
+        held = [each for each in ids if each in self.held]
+        return f"{len(held):,} notifications of healthy merchants were held (such as {held[0]})" if held else None
+
+    def untrue_of(self, ids: Iterable[str], requests: Iterable[Arrival]) -> str | None:
+        """One line about how the attempts told of for these differ from the requests that came; None if they do not."""
+        these = set(ids)
+        told = Counter[tuple[str, int | None]]({key: often for key, often in self.attempts.items() if key[0] in these})
+        came = Counter((each.id, each.attempt) for each in requests)
+        if came == told:
+            return None
+        (each, number) = next(iter((came - told) + (told - came)))
+        return (
+            f"to hanging merchants the service told of {told.total():,} attempts, and {came.total():,} requests came; "
+            f"they differ in attempt {number} of {each}"
+        )
 
     def _read(self, event: Mapping[str, Any]) -> None:
         match event:

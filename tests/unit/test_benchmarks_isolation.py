@@ -155,6 +155,32 @@ def test_what_was_attempted_or_held_is_accounted_for_and_nothing_else() -> None:
     assert (log.held, log.reasons, log.opened) == ({"b": 2}, {"no-room": 1, "breaker-open": 1}, {"m"})
 
 
+def test_a_healthy_notification_that_was_held_is_told_of() -> None:
+    log = told(attempt("a"), held("b"), held("hangs"))
+    assert log.held_among(["a"]) is None
+    assert log.held_among(["a", "b"]) == "1 notifications of healthy merchants were held (such as b)"
+
+
+@pytest.mark.parametrize(
+    ("requests", "expected"),
+    [
+        pytest.param([("h", 1), ("h", 2)], None, id="the same"),
+        pytest.param([("h", 2), ("h", 1)], None, id="in another order"),
+        pytest.param([("h", 1)], "2 attempts, and 1 requests came; they differ in attempt 2 of h", id="one never came"),
+        pytest.param(
+            [("h", 1), ("h", 2), ("h", 2)], "and 3 requests came; they differ in attempt 2 of h", id="one twice"
+        ),
+        pytest.param([("h", 1), ("h", 2), ("a", 1)], "they differ in attempt 1 of a", id="a healthy one came there"),
+    ],
+)
+def test_what_the_service_tells_of_hanging_merchants_is_what_came_to_them(
+    requests: Sequence[tuple[str, int]], expected: str | None
+) -> None:
+    log = told(attempt("a"), attempt("h"), attempt("h", 2))
+    untrue = log.untrue_of(["h"], [Arrival(1.0, each, number) for each, number in requests])
+    assert untrue is None if expected is None else untrue is not None and expected in untrue
+
+
 def test_messages_bring_no_ladder_so_that_what_fails_climbs_the_default_one() -> None:
     side = Isolated("amqp://localhost/", "bench")
     headers = side.headers(Item("n", "shop-5", "http://x/", b"{}"), 5000)
