@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import pace
+from benchmarks import pace, proc
 from benchmarks.api import LADDER, Whole
 from benchmarks.broker import Broker
 from benchmarks.errors import BenchmarkFailed
@@ -70,13 +70,16 @@ class IsolationRun:
                 others = Others([*participants(self._broker, self._receiver), hanging.pid])
                 sent = self._sent(hanging)
                 async with open_service(self._side, self._directory) as service:
+                    pids = await service.pids()
+                    spent = proc.cpu_seconds(pids)
                     due, published_per_s = await self._publish(sent)
                     await self._receiver.until(self._before + len(self._answered(sent)), service.require_alive)
+                    cpu_ms = (proc.cpu_seconds(pids) - spent) * 1000 / len(due)
                     await self._accounted(sent, service)
                     log = service.log
                 self._read(log)
                 self._check(sent, due, hanging)
-                return self._figures(sent, due, published_per_s, others.share)
+                return self._figures(sent, due, published_per_s, cpu_ms, others.share)
         finally:
             await self._broker.forget(self._side.namespace, sorted(set(PRESETS[LADDER])))
 
@@ -129,7 +132,9 @@ class IsolationRun:
             if wrong is not None:
                 raise BenchmarkFailed(f"isolation: {wrong}")
 
-    def _figures(self, sent: Mixed, due: Mapping[str, float], published_per_s: float, others_share: float) -> Healthy:
+    def _figures(
+        self, sent: Mixed, due: Mapping[str, float], published_per_s: float, cpu_ms: float, others_share: float
+    ) -> Healthy:
         ids = [item.id for item in sent.healthy]
         of_healthy = {each: due[each] for each in ids}
         received = lateness_ms(of_healthy, self._receiver.arrivals[self._before :])
@@ -139,6 +144,7 @@ class IsolationRun:
             started=Late.of(self._log.late_of(ids)),
             received=Late.of(received),
             published_per_s=published_per_s,
+            cpu_ms=cpu_ms,
             others_share=others_share,
             apart=self._apart(sent) if self._hang else None,
         )

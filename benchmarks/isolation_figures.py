@@ -52,7 +52,8 @@ class Healthy:
     """One run of one side. sent, arrived: notifications of the healthy merchants, and those of them that came in time.
 
     started: from the due moment to the start of the callback, as the worker itself measures it; received: to the
-    arrival, by the receiver. published_per_s: notifications of all merchants. apart: of ours, when some hang.
+    arrival, by the receiver. published_per_s: notifications of all merchants. cpu_ms: of all processes that deliver,
+    until the last healthy one came, by the notifications of all merchants. apart: of ours, when some hang.
     """
 
     sent: int
@@ -60,6 +61,7 @@ class Healthy:
     started: Late
     received: Late
     published_per_s: float
+    cpu_ms: float
     others_share: float
     apart: Apart | None = None
 
@@ -130,7 +132,8 @@ def _rows(side: str, pairs: Sequence[Pair]) -> list[list[str]]:
     told.append(
         ["  healthy delivered, of", *(_delivered([_runs(pair)[way] for pair in pairs]) for way in (0, 1)), "", ""]
     )
-    told.append(["  published/s", *(_published([_runs(pair)[way] for pair in pairs]) for way in (0, 1)), "", ""])
+    told.append(["  published/s", *(_median(pairs, way, "published_per_s", ",.0f") for way in (0, 1)), "", ""])
+    told.append(["  CPU ms per notification", *(_median(pairs, way, "cpu_ms", ".2f") for way in (0, 1)), "", ""])
     apart = [pair.beside.apart for pair in pairs if pair.beside.apart is not None]
     return [*told, *_apart(apart)] if apart else told
 
@@ -175,8 +178,8 @@ def _delivered(runs: Sequence[Healthy]) -> str:
     return f"{sum(run.arrived for run in runs):,} of {sum(run.sent for run in runs):,}"
 
 
-def _published(runs: Sequence[Healthy]) -> str:
-    return f"{Spread.of([run.published_per_s for run in runs]).median:,.0f}"
+def _median(pairs: Sequence[Pair], way: int, name: str, form: str) -> str:
+    return format(Spread.of([getattr(_runs(pair)[way], name) for pair in pairs]).median, form)
 
 
 def _shown(late: Late) -> str:

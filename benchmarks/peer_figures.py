@@ -15,9 +15,11 @@ def healthy(
     started: Iterable[Arrival],
     arrived: Iterable[Arrival],
     ended: float,
+    cpu_s: float,
     others_share: float,
 ) -> Healthy:
     """ids: the healthy merchants' notifications. due: of all. ended: Unix seconds when waiting for them ended.
+    cpu_s: of the workers until then.
 
     What did not come by then counts as late as it was by then: a queue that leaves the worst ones out would look
     better than one that delivers them late. Of what came twice the first counts.
@@ -32,6 +34,7 @@ def healthy(
         started=_late(ids, due, _first(started), ended),
         received=_late(ids, due, came, ended),
         published_per_s=(len(due) - 1) / (max(due.values()) - min(due.values())),
+        cpu_ms=cpu_s * 1000 / len(due),
         others_share=others_share,
     )
 

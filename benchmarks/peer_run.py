@@ -62,11 +62,13 @@ class PeerRun:
                 others_url = hanging.url if self._hang else self._receiver.url
                 sent = mixed(self._name, self._plan.steady_count, self._receiver.url, others_url)
                 async with self._worker() as worker:
+                    spent = proc.cpu_seconds(proc.tree(worker.pid))
                     due = await self._publish(sent)
                     await self._wait(sent, max(due.values()) + PATIENCE, worker)
-                    ended, share = time.time(), others.share_beside(proc.tree(worker.pid))
-                arrived = self._receiver.arrivals[self._before :]
-                return healthy([item.id for item in sent.healthy], due, self._started(), arrived, ended, share)
+                    ended, working = time.time(), proc.tree(worker.pid)
+                    spent, share = proc.cpu_seconds(working) - spent, others.share_beside(working)
+                ids, arrived = [item.id for item in sent.healthy], self._receiver.arrivals[self._before :]
+                return healthy(ids, due, self._started(), arrived, ended, spent, share)
         finally:
             await self._forget()
 

@@ -36,6 +36,7 @@ def run(p99: float, *, bound: bool = False, apart: Apart | None = None, others: 
         started=Late(1.0, p99, p99 * 2, bound),
         received=Late(1.5, p99 + 0.5, p99 * 2, bound),
         published_per_s=299.6,
+        cpu_ms=1.234,
         others_share=others,
         apart=apart,
     )
@@ -97,6 +98,7 @@ def test_the_table_shows_each_pair_the_spread_and_a_verdict_on_ours_alone() -> N
         ["200 of 200", "200 of 200"],
         ["100 of 100", "99 of 100"],
     ]
+    assert [row[1:3] for row in told if row[0] == "  CPU ms per notification"] == [["1.23", "1.23"]] * 2
     assert cells["  … times held, no-room"] == ["", "1,800", "", ""]
     assert cells["  … breakers that opened, a run"] == ["", "10 10", "", ""]
     assert len(table.aligned(told).splitlines()) == len(told)
@@ -193,16 +195,16 @@ def test_messages_bring_no_ladder_so_that_what_fails_climbs_the_default_one() ->
 def test_a_peer_is_measured_by_what_its_tasks_and_the_receiver_wrote_down() -> None:
     due = {"a": 100.0, "b": 101.0, "c": 102.0, "hangs": 103.0}
     started = [Arrival(100.010, "a", 1), Arrival(101.5, "b", 1), Arrival(101.2, "b", 1), Arrival(103.001, "hangs", 1)]
-    figures = healthy(["a", "b", "c"], due, started, [Arrival(100.020, "a", 1)], 132.0, 0.05)
+    figures = healthy(["a", "b", "c"], due, started, [Arrival(100.020, "a", 1)], 132.0, 0.008, 0.05)
     assert (figures.sent, figures.arrived) == (3, 1)
-    assert figures.published_per_s == pytest.approx(1.0)
+    assert (figures.published_per_s, figures.cpu_ms) == (pytest.approx(1.0), pytest.approx(2.0))
     assert (figures.started.p50, figures.started.most) == (pytest.approx(200.0), pytest.approx(30_000.0))
     assert (figures.received.p50, figures.received.bound) == (pytest.approx(30_000.0), True)
 
 
 def test_a_peer_that_did_not_publish_everything_is_no_measurement() -> None:
     with pytest.raises(BenchmarkFailed, match="1 notifications were not published"):
-        healthy(["a", "b"], {"a": 1.0}, [], [], 2.0, 0.0)
+        healthy(["a", "b"], {"a": 1.0}, [], [], 2.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", PEERS)
