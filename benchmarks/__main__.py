@@ -25,6 +25,7 @@ from benchmarks import (
     isolation_pairs,
     ledger_figures,
     machine,
+    peer_sides,
     registry_figures,
     table,
 )
@@ -108,7 +109,7 @@ async def _measure(options: argparse.Namespace) -> int:
         async with open_receiver(directory / "receiver") as receiver:
             _say("waiting for RabbitMQ")
             async with open_broker() as broker:
-                described = machine.description(broker.version, receiver.version)
+                described = machine.description(broker.version, receiver.version) | peer_sides.versions(options.peers)
                 pairs = await _pairs(options, plan, broker, receiver, directory)
                 control = await _control(options, broker, receiver, directory)
                 registry = await _registry(options, broker, receiver, directory)
@@ -259,10 +260,10 @@ def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machin
     if measured.isolation is not None:
         print(f"{isolation_pairs.sentence(_plan(options))}\n")
         print(f"{table.aligned(isolation_figures.rows(measured.isolation))}\n")
-    print("\n".join(f"{name.replace('_', ' '):<12} {value}" for name, value in described.items()))
-    print(f"{'before':<12} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
-    print(f"{'meanwhile':<12} others used at most {measured.others:.0%} of the cores during a run")
-    print(f"{'command':<12} {_command(options)}")
+    print("\n".join(f"{name.replace('_', ' '):<15} {value}" for name, value in described.items()))
+    print(f"{'before':<15} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
+    print(f"{'meanwhile':<15} others used at most {measured.others:.0%} of the cores during a run")
+    print(f"{'command':<15} {_command(options)}")
     for warning in (quiet.warning, machine.disturbance(measured.others)):
         if warning:
             print(f"\nWARNING: {warning}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.errors import NoPeers
 
 #: Of its own, since their dependencies are not ours.
 ENVIRONMENT = Path(__file__).parent.parent / ".venv-peers"
+_PACKAGES = ("celery", "dramatiq", "taskiq", "taskiq-aio-pika")
 SCRIPTS = Path(__file__).parent / "peers"
 
 
@@ -71,3 +74,10 @@ def require_installed() -> None:
     """Raise NoPeers if their environment is not there."""
     if not (ENVIRONMENT / "ready").exists():
         raise NoPeers(f"the peers are not installed in {ENVIRONMENT}: `make bench-peers` does it")
+
+
+def versions(peers: Sequence[str]) -> dict[str, str]:
+    """What is installed there, by package; nothing when no peer is measured."""
+    libraries = [str(path) for path in ENVIRONMENT.glob("lib/python*/site-packages")] if peers else []
+    found = {each.name: each.version for each in metadata.distributions(path=libraries)}
+    return {name: found[name] for name in _PACKAGES if name in found}

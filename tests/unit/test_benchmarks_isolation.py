@@ -20,7 +20,7 @@ from benchmarks.isolation_figures import Apart, Healthy, IsolationFigures, Late,
 from benchmarks.isolation_load import mixed
 from benchmarks.load import Item
 from benchmarks.peer_figures import healthy
-from benchmarks.peer_sides import PEERS, SCRIPTS, require_installed
+from benchmarks.peer_sides import PEERS, SCRIPTS, require_installed, versions
 from benchmarks.run import Plan
 from benchmarks.service_log import ServiceLog
 
@@ -223,6 +223,15 @@ def test_peers_that_are_not_installed_are_told_of_with_the_command_that_does_it(
         require_installed()
     (tmp_path / "ready").touch()
     require_installed()
+
+
+def test_the_versions_are_those_of_the_peers_own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("benchmarks.peer_sides.ENVIRONMENT", tmp_path)
+    installed = tmp_path / "lib/python3.11/site-packages/celery-5.0.1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: celery\nVersion: 5.0.1\n")
+    assert versions(["celery"]) == {"celery": "5.0.1"}
+    assert versions([]) == {}
 
 
 @pytest.mark.parametrize(
