@@ -77,7 +77,8 @@ EXAMPLES: Mapping[tuple[str, str], Any] = {
     ("post", "/v1/merchants/{merchant}/test"): {"id": "ntf_0123456789abcdef0123456789abcdef"},
     ("get", "/v1/tiers"): {
         "at": _WHEN, "state": "running", "tiers": [_TIER], "slots": [], "breakers": [], "overflows": [],
-        "held_back": {"open": 0, "half-open": 0, "overflows": {}}, "facts_waiting": 0, "poison": 0, "totals": {"accepted": 3, "completed": 41_822}, "problems": [],
+        "held_back": {"open": 0, "half-open": 0, "overflows": {}}, "facts_waiting": 0, "poison": 0,
+        "totals": {"accepted": 3, "completed": 41_822}, "problems": [],
     },
     ("post", "/v1/tiers/{tier}/pause"): {
         "tier": "5s", "paused": True, "until": _WHEN, "live": {"live": 1, "of": 1, "missing": []},
