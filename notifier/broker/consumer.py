@@ -17,7 +17,7 @@ from aiormq.channel import Channel
 from notifier import logs
 from notifier.broker import declare
 from notifier.broker.connection import Link, Waiting, was_cut
-from notifier.broker.topology import Topology
+from notifier.broker.topology import Queue, Topology
 from notifier.domain.wire import Message
 
 #: Seconds for the broker's answers. Not given to aiormq: its wait_for, in Python 3.11, loses a cancellation that comes
@@ -72,7 +72,8 @@ class Delivery:
 class Consumer:
     """Consumes one queue with a bounded prefetch, for as long as it is open and not stopped, across connections.
 
-    on_delivery: called in the event loop for every delivery; must not block and must not raise.
+    on_delivery: called in the event loop for every delivery; must not block and must not raise. own: the queue, where
+    it is none of the topology: nothing leads into it any more.
     """
 
     def __init__(
@@ -83,11 +84,14 @@ class Consumer:
         prefetch: int,
         on_delivery: Callable[[Delivery], None],
         name: str = "consumer",
+        *,
+        own: Queue | None = None,
     ) -> None:
         self._topology = topology
         self._queue = queue
         self._prefetch = prefetch
         self._on_delivery = on_delivery
+        self._own = own
         self._taking = True
         self._consumes = asyncio.Event()
         self._tag: str | None = None
@@ -169,6 +173,8 @@ class Consumer:
 
     async def _prepare(self, channel: Channel) -> None:
         await declare.declare(channel, self._topology)
+        if self._own is not None:
+            await declare.declare_one(channel, self._own)
         if self._taking:
             await self._consume(channel)
 

@@ -152,7 +152,7 @@ def _clock(apart: float | None) -> Finding:
 
 
 async def _topology(settings: Settings, url: str) -> list[Finding]:
-    topology = Topology(settings.namespace, settings.tiers, settings.delay)
+    topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
     try:
         async with looking([url], "doctor", _PATIENCE) as look:
             return await _look_at(look, topology)

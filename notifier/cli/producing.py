@@ -43,7 +43,7 @@ class Producer:
         self._registered = registered
         self._telling = telling
         self._entries = entries
-        self._topology = Topology(settings.namespace, settings.tiers, settings.delay)
+        self._topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
         self._publisher = Publisher(settings.amqp_urls, self._topology, "enqueue")
         self._recorder = Recorder(self._publisher, self._topology)
         self._entrance = Entrance(self._topology, self._publisher, self._recorder)

@@ -44,7 +44,7 @@ def show(as_json: AsJson = False) -> None:
     if not settings.amqp_urls:
         raise NoBroker.named()
     Telling().listen()
-    topology = Topology(settings.namespace, settings.tiers, settings.delay)
+    topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
     seen = asyncio.run(_look(settings, topology))
     if as_json:
         typer.echo(json.dumps(_as_json(settings, topology, seen), indent=2))

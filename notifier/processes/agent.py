@@ -40,6 +40,7 @@ from notifier.ledger.pruning import Pruner
 from notifier.ledger.writing import FactWriter
 from notifier.processes.living import live, started
 from notifier.processes.log_control import LogControl
+from notifier.processes.record_watch import RecordWatch
 from notifier.registry.cache import Registry
 from notifier.registry.replica import FILE, ReplicaWriter
 from notifier.settings import Settings
@@ -56,10 +57,10 @@ _SPAN = 5.0
 class AgentProcess:
     """The parts of the agent and the order in which they start and stop."""
 
-    def __init__(self, parent: Parent, settings: Settings) -> None:
+    def __init__(self, parent: Parent, epoch: int, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
-        topology = Topology(settings.namespace, settings.tiers, settings.delay)
+        topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
         state_dir = Path(settings.state_dir)
         self._blocked: dict[str, object] = {}
         self._began = logs.moment(int(time.time() * 1000))
@@ -67,6 +68,7 @@ class AgentProcess:
         self._database = LateDatabase(settings.database)
         self._registry = Registry(state_dir)
         self._publisher = Publisher(settings.amqp_urls, topology, "agent publish")
+        self._watch = RecordWatch(parent, settings, topology, epoch)
         self._recorder = Recorder(self._publisher, topology)
         self._writer = FactWriter(self._database)
         marker = Marker(self._writer, self._recorder)
@@ -134,6 +136,7 @@ class AgentProcess:
         self._watching = watched("registry news", self._watch_registry)
         self._look_again()
         await self._publisher.start(waiting=self._parent.progress)
+        await self._watch.start(waiting=self._parent.progress)
         await self._fleet.start(waiting=self._parent.progress)
         await self._intake.start(waiting=self._parent.progress)
         self._keeper.start()
@@ -141,6 +144,7 @@ class AgentProcess:
     async def _stop(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+        await self._watch.close()
         await self._keeper.close()
         await self._intake.close()
         await self._registrar.close()
@@ -242,4 +246,4 @@ class AgentProcess:
 def main(slot: str, epoch: int, fd: int) -> int:
     """The whole life of the agent; returns its exit code. fd: this end of the pipe to the master."""
     setproctitle("notifier: agent")
-    return uvloop.run(live(fd, slot, epoch, "agent", AgentProcess))
+    return uvloop.run(live(fd, slot, epoch, "agent", lambda parent, settings: AgentProcess(parent, epoch, settings)))
