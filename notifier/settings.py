@@ -33,6 +33,7 @@ from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
+from notifier.sections import Breaker, Isolation
 
 #: These hold secrets: they are never shown.
 SECRET = ("amqp_url", "signing_secret", "database_url")
@@ -277,6 +278,8 @@ class Settings(BaseModel):
     )
     api: Api = Field(default_factory=Api)
     retention: Retention = Field(default_factory=Retention)
+    isolation: Isolation = Field(default_factory=Isolation)
+    breaker: Breaker = Field(default_factory=Breaker)
     egress: Egress = Field(default_factory=Egress)
     log: Log = Field(default_factory=Log)
 

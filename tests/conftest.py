@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,11 @@ class TestBroker:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settings of the developer must not change what is tested; only the broker may be named."""
+    """Settings of the developer must not change what is tested; only the broker may be named. Neither must a shell that
+    started the tests in the background, and so deaf to Ctrl-C: that is inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_OFFERED] = _plugin_may_run()
     for name in [name for name in os.environ if name.startswith("NOTIFIER_") and name != GIVEN]:
         del os.environ[name]

@@ -26,7 +26,7 @@ def released(stored: Stored, configured: Collection[Tier], now_ms: int) -> tuple
     step, attempt = was.step, was.attempt
     if was.run != stored.run and stored.step is not None:  # the headers are of an earlier run
         step, attempt = stored.step, stored.step + 1
-    going_on = replace(was, step=step, attempt=attempt, run=stored.run + 1, due_at=now_ms)
+    going_on = replace(was, step=step, attempt=attempt, run=stored.run + 1, due_at=now_ms, released=now_ms)
     return going_on, _tier(stored.tier, configured)
 
 
@@ -41,7 +41,8 @@ def replayed(
     _check_run(stored, run)
     ladder = was.ladder or default
     tier = covering(configured, ladder[0].seconds)
-    again = replace(was, ladder=ladder, step=0, attempt=1, run=run, due_at=now_ms + tier.milliseconds)
+    due_at = now_ms + tier.milliseconds
+    again = replace(was, ladder=ladder, step=0, attempt=1, run=run, due_at=due_at, released=None)
     return again, tier
 
 

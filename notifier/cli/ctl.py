@@ -44,7 +44,7 @@ _VERBS = (
     ("resume", ctl_state.resume, "take a pause back"),
     ("block", ctl_block.block, "call a merchant no more"),
     ("unblock", ctl_block.unblock, "take a block back"),
-    ("set", ctl_state.set_, "prefetch or concurrency of a tier"),
+    ("set", ctl_state.set_, "prefetch, concurrency or rate of a tier"),
     ("log-level", ctl_state.log_level, "how much processes log"),
     ("drain", ctl_processes.drain, "let processes finish and stay away"),
     ("restart", ctl_processes.restart, "restart processes, one at a time"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ LEVELS = ("debug", "info", "warning", "error")
 #: The word that takes an override back.
 DEFAULT = "default"
 #: What can be set, with the largest sensible value: a quorum queue caps the prefetch there.
-LIMITS = {"prefetch": 2000, "concurrency": 2000}
+LIMITS = {"prefetch": 2000, "concurrency": 2000, "rate": 100_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,19 @@ def resume(context: typer.Context, tier: Tier, as_json: AsJson = False) -> None:
 def set_(
     context: typer.Context,
     tier: Tier,
-    values: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="prefetch=N or concurrency=N.")],
+    values: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="prefetch=N, concurrency=N or rate=N.")],
     for_: For = None,
     reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Change how much a tier process does at once.
 
-    prefetch is how many notifications it takes from RabbitMQ, concurrency how many callbacks it makes at the same time.
-    NAME=default goes back to the settings.
+    prefetch is how many notifications it takes from RabbitMQ, concurrency how many callbacks it makes at the same time,
+    rate how many it starts per second. NAME=default goes back to the settings.
 
     Examples:
       notifier ctl set 5s prefetch=50 --for 1h --reason "RabbitMQ is short of memory"
+      notifier ctl set 1s rate=50 --for 30m --reason "our own network is being mended"
       notifier ctl set all concurrency=default
     """
     to = address(tier)
@@ -179,16 +181,25 @@ def _group(key: str) -> str:
     return key.removeprefix("pause/")
 
 
-def _assignment(text: str) -> tuple[str, int | None]:
+def _assignment(text: str) -> tuple[str, float | None]:
     name, equals, value = text.partition("=")
     most = LIMITS.get(name)
     if most is None or not equals:
-        raise typer.BadParameter(f"{text!r} is none of prefetch=N, concurrency=N", param_hint="NAME=N")
+        raise typer.BadParameter(f"{text!r} is none of prefetch=N, concurrency=N, rate=N", param_hint="NAME=N")
     if value == DEFAULT:
         return name, None
+    if name == "rate":
+        return name, _rate(text, value, most)
     if not value.isdecimal() or not 1 <= int(value) <= most:
         raise typer.BadParameter(f"{text!r}: N is a number from 1 to {most}, or {DEFAULT}", param_hint="NAME=N")
     return name, int(value)
+
+
+def _rate(text: str, value: str, most: int) -> float:
+    """A slow one may be a fraction: 0.2 is one every five seconds."""
+    if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) and 0 < float(value) <= most:
+        return float(value) if "." in value else int(value)
+    raise typer.BadParameter(f"{text!r}: N is a number above 0, at most {most}, or {DEFAULT}", param_hint="NAME=N")
 
 
 def until(seconds: float | None) -> str:

@@ -1,6 +1,6 @@
 """THE PAGE: one notification, from taken to settled.
 
-    take → read → wait for a turn → admit → call back → decide → settle (fact, then next tier, then ack)
+    take → read → admit → wait for a turn → call back → decide → settle (fact, then next tier, then ack)
 
 The order of the effects is the promise: a fact is confirmed before the message moves on, the next tier is confirmed
 before the ack, and the ack is the last effect. Whatever dies in between, the broker still has the message, and the
@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from notifier import logs
 from notifier.broker import poison
@@ -21,35 +21,26 @@ from notifier.broker.connection import cancelled_by_owner
 from notifier.broker.consumer import Delivery
 from notifier.broker.publisher import Publisher, fresh_message_id
 from notifier.broker.topology import Topology, Way
+from notifier.delivery.attempt import Attempt
+from notifier.delivery.breaker import Breakers
 from notifier.delivery.callback import Callback
 from notifier.delivery.facts import Recorder
 from notifier.delivery.inflight import InFlight, Work
+from notifier.delivery.lane import Refused, Turn
 from notifier.delivery.tally import Tally
 from notifier.delivery.turns import Turns
 from notifier.domain import fact, wire
-from notifier.domain.decision import Decision, Held, HoldReason, NextTier, Stopped, admit, decide, ladder_of
+from notifier.domain.decision import Held, HoldReason, NextTier, Stopped, admit, decide, ladder_of
 from notifier.domain.ladder import Ladder
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification, fresh_id
-from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
 from notifier.domain.wire import Message
 from notifier.errors import CallWithheld, RegistryUnreadable, UnreadableMessage
+from notifier.sections import Breaker, Isolation
 
 #: Seconds between two looks at a registry that cannot be read.
 _LOOK_AGAIN = 1.0
-#: The last millisecond of the year 9999, where datetime ends.
-_LAST_MOMENT = 253_402_300_799_999
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A callback that was made, and what follows from it. started: Unix seconds."""
-
-    started: float
-    outcome: Outcome
-    ladder: Ladder
-    decision: Decision
 
 
 class DeliveryRoom:
@@ -57,9 +48,11 @@ class DeliveryRoom:
 
     lookup: the merchant as it is known now, or None; asked in the moment before each callback. cancelled: why a run of
     a notification, by its id, was given up, or None; asked likewise. Both may raise RegistryUnreadable. most_payload:
-    bytes. clock: Unix seconds. unforeseen: hears of what should not have been raised.
+    bytes. prefetch: deliveries that may be in hand. overflowed: see `Turns`. strict: one callback at a time to each
+    merchant, and what comes meanwhile waits. clock: Unix seconds. unforeseen: hears of what should not have been
+    raised.
 
-    turns: bounds the callbacks at once. tally: what came of them.
+    turns: whose turn it is. breakers: who is left alone for a while. tally: what came of the callbacks.
     """
 
     def __init__(
@@ -75,10 +68,19 @@ class DeliveryRoom:
         *,
         most_payload: int,
         cancelled: Callable[[str, int], str | None] | None = None,
+        isolation: Isolation | None = None,
+        prefetch: int = 200,
+        breakers: Breakers | None = None,
+        overflowed: Callable[[str], None] | None = None,
+        strict: bool = False,
         clock: Callable[[], float] = time.time,
         unforeseen: Callable[[BaseException], None] | None = None,
     ) -> None:
-        self.turns = Turns()
+        self._isolation = isolation or Isolation()
+        self.turns = Turns(
+            self.__len__, prefetch, self._isolation.share, overflowed or (lambda merchant: None), patient=strict
+        )
+        self.breakers = breakers or Breakers(Breaker(enabled=False), 0, lambda merchant, value: None)
         self.tally = Tally()
         self._tier = tier
         self._configured = configured
@@ -90,6 +92,7 @@ class DeliveryRoom:
         self._lookup = lookup
         self._cancelled = cancelled or _never_cancelled
         self._most_payload = most_payload
+        self._strict = strict
         self._clock = clock
         self._unforeseen = unforeseen
         self._aside: list[Delivery] | None = None
@@ -166,17 +169,22 @@ class DeliveryRoom:
         notification = await self._read(work)
         if notification is None:
             return
-        if not await self.turns.mine():
+        turn = await self._turn(notification)
+        if turn is None:
             await work.delivery.give_back()
             return
-        try:
-            attempt = await self._attempt(work, notification)
-        finally:
-            self.turns.over()
+        attempt: Attempt | Held | Stopped
+        if isinstance(turn, Turn):
+            try:
+                attempt = await self._attempt(work, notification)
+            finally:
+                self.turns.over(turn)
+        else:
+            attempt = turn
         if not isinstance(attempt, Attempt):
             await self._settle_unattempted(work, notification, attempt)
             return
-        self._tell(notification, attempt)
+        attempt.tell(notification, self._tier)
         await self._settle(work, notification, attempt)
 
     async def _read(self, work: Work) -> Notification | None:
@@ -191,19 +199,46 @@ class DeliveryRoom:
             await self._settle_poison(work, str(error))
         return work.notification
 
+    async def _turn(self, notification: Notification) -> Turn | Held | Stopped | None:
+        """Wait until the merchant may be called; what may not be called anyway, or has no room, waits for nothing.
+
+        None: it was sent away from its place.
+        """
+        merchant, refused = await self._looked(notification)
+        if refused is not None:
+            return refused
+        if refusal := self.breakers.refusal(notification.merchant):
+            return Held(HoldReason.BREAKER_OPEN, refusal)
+        most = (merchant.concurrency if merchant else None) or self._isolation.concurrency
+        turn = await self.turns.mine(
+            notification.merchant,
+            1 if self._strict else most,
+            (merchant.rate if merchant else None) or self._isolation.rate,
+            released=notification.released is not None,
+        )
+        if isinstance(turn, Turn):
+            return turn
+        if turn is Refused.NO_ROOM:
+            return Held(HoldReason.NO_ROOM, "it is slow, and more is due than it may hold of this process at once")
+        return None
+
     async def _attempt(self, work: Work, notification: Notification) -> Attempt | Held | Stopped:
         """Call back and decide. Between the last look at the merchant and the callback nothing else runs."""
         merchant, refused = await self._looked(notification)
         if refused is not None:
             return refused
+        if refusal := self.breakers.pass_(notification.merchant):
+            return Held(HoldReason.BREAKER_OPEN, refusal)
         started = self._clock()
         work.call_started(started)
         try:
             outcome = await self._callback(notification, merchant or Merchant(notification.merchant))
         except CallWithheld as error:  # blocked while it was connecting
+            self.breakers.withdrawn(notification.merchant)
             return (await self._looked(notification))[1] or Held(HoldReason.BLOCKED, str(error))
         finally:
             work.call_ended()
+        self.breakers.attempted(notification.merchant, acknowledged=outcome.acknowledged)
         ladder = ladder_of(notification, merchant, self._default_ladder)
         decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
         self.tally.attempted(notification.lateness(started * 1000), acknowledged=outcome.acknowledged)
@@ -315,42 +350,9 @@ class DeliveryRoom:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _tell(self, notification: Notification, attempt: Attempt) -> None:
-        """One line per attempt, all fields, a stable event name."""
-        outcome, decision = attempt.outcome, attempt.decision
-        late = notification.lateness(attempt.started * 1000)
-        logs.event(
-            "attempt",
-            notification=notification.id,
-            merchant=notification.merchant,
-            attempt=notification.attempt,
-            step=notification.step,
-            of=len(attempt.ladder),
-            run=notification.run or None,
-            tier=self._tier.name,
-            due=_moment(notification.due_at),
-            started=_moment(int(attempt.started * 1000)),
-            late_ms=None if late is None else round(late, 1),
-            duration_ms=round(outcome.duration * 1000, 1),
-            status=outcome.status,
-            error=outcome.error,
-            detail=outcome.detail or None,
-            address=outcome.address,
-            decision=fact.name_of(decision),
-            next_tier=decision.tier.name if isinstance(decision, NextTier) else None,
-            reference=notification.reference,
-        )
-
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
 
 def _never_cancelled(notification: str, run: int) -> str | None:
     return None
-
-
-def _moment(unix_ms: int | None) -> str | None:
-    """ISO 8601 in UTC; None for none, and for what a foreign producer wrote that is no moment."""
-    if unix_ms is None or unix_ms > _LAST_MOMENT:
-        return None
-    return logs.moment(unix_ms)

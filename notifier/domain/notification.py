@@ -36,6 +36,7 @@ class Notification:
     url: None means the merchant's registered one, looked up at each attempt. ladder: None means the merchant's,
     else the default. step: 0-based rung of the ladder. attempt: 1-based number of the coming attempt.
     run: 0, one more for each replay or release. enqueued_at, due_at: Unix milliseconds, None when unknown.
+    released: Unix milliseconds at which the agent let it go on after it was held; None for an attempt that is no such.
     extra: headers of the producer that notifier does not know; they are kept.
     """
 
@@ -52,6 +53,7 @@ class Notification:
     due_at: int | None = None
     reference: str | None = None
     traceparent: str | None = None
+    released: int | None = None
     extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
     def lateness(self, now_ms: float) -> float | None:
@@ -70,6 +72,7 @@ class Notification:
             attempt=self.attempt + 1,
             due_at=now_ms + tier.milliseconds,
             enqueued_at=self.enqueued_at if self.enqueued_at is not None else now_ms,
+            released=None,
         )
 
 

@@ -42,6 +42,7 @@ _KNOWN = frozenset(
         "due-at",
         "reference",
         "traceparent",
+        "released",
     ]
 )
 
@@ -155,6 +156,7 @@ def read(message: Message, *, most_payload: int | None = None) -> Notification:
         due_at=_moment(headers, "due-at"),
         reference=reference,
         traceparent=traceparent if traceparent and rules.is_traceparent(traceparent) else None,
+        released=_moment(headers, "released"),
         extra={name: value for name, value in portable(headers).items() if name not in _KNOWN},
     )
 
@@ -177,6 +179,7 @@ def write(notification: Notification, message_id: str) -> Message:
         "due-at": notification.due_at,
         "reference": notification.reference,
         "traceparent": notification.traceparent,
+        "released": notification.released,
     }
     headers |= {name: value for name, value in optional.items() if value is not None}
     return Message(

@@ -16,6 +16,7 @@ from notifier import logs
 from notifier.broker.consumer import Consumer, Delivery
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
+from notifier.delivery.breaker import Breakers
 from notifier.delivery.callback import Callback, UserCallback
 from notifier.delivery.careful import PREFETCH, CarefulStart
 from notifier.delivery.delivery import DeliveryRoom
@@ -31,11 +32,14 @@ from notifier.processes.record_watch import RecordWatch
 from notifier.processes.staffing import Post
 from notifier.processes.tier_control import TierControl, addresses_of
 from notifier.processes.tier_registry import TierRegistry
+from notifier.processes.tier_sharing import TierSharing
 from notifier.settings import Settings
 from notifier.supervision.child import Parent
 from notifier.webhook.client import Webhook
 
 _DESCRIPTORS = 65_536
+#: Seconds that a probe may take longer than its callback, before another one may go.
+PROBE_GRACE = 5.0
 
 
 class TierProcess:
@@ -53,6 +57,7 @@ class TierProcess:
         self._extensions = Extensions(load(settings.extension_modules, slot, epoch, parent), parent, slot, epoch)
         self._callback = self._chosen_callback()
         self._registry = TierRegistry(parent, settings, lambda: self._room)
+        self._sharing = TierSharing(parent, slot, tier.name, lambda: self._room)
         self._room = DeliveryRoom(
             tier,
             settings.tiers,
@@ -64,6 +69,10 @@ class TierProcess:
             self._merchant,
             most_payload=settings.payload_limit,
             cancelled=self._registry.cancelled,
+            isolation=settings.isolation,
+            prefetch=settings.prefetch,
+            breakers=Breakers(settings.breaker, settings.egress.timeout + PROBE_GRACE, self._sharing.breaker_changed),
+            overflowed=self._sharing.overflowed,
             unforeseen=self._extensions.exception,
         )
         self._careful = self._careful_start()
@@ -106,6 +115,7 @@ class TierProcess:
         self._parent.statistics = self.statistics
         await self._registry.follow()
         await self._registry.arrived(self._parent.progress)
+        await self._sharing.follow()
         await self._extensions.start()
         await self._callback.start()
         await self._publisher.start(waiting=self._parent.progress)
@@ -148,6 +158,7 @@ class TierProcess:
         await self._recorder.close()
         await self._publisher.close()
         await self._callback.close()
+        await self._sharing.close()
         await self._extensions.stop(hurried=self._parent.quick.is_set())
         self._registry.close()
 

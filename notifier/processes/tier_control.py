@@ -6,6 +6,7 @@ Keys of the desired state, `TARGET` being an address of this process (slot, `tie
     block/MERCHANT            anything but false; {"reason": …} is told with what is held
     set/TARGET/prefetch       1 … 2000
     set/TARGET/concurrency    1 … 2000: callbacks at once in this process
+    set/TARGET/rate           a number above 0: callbacks per second in this process
     log-level/TARGET          debug, info, warning, error
 
 Of several that concern this process the one with the narrowest target counts; a pause is in force as long as any is.
@@ -46,6 +47,7 @@ RECONNECT = 3.0
 MOST_WORKS = 1000
 #: RabbitMQ's own bound for quorum queues (FACTS §2), and the setting's.
 MOST = 2000
+MOST_RATE = 100_000
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -78,7 +80,7 @@ class TierControl:
         self._ending = False
         self._blocked: dict[str, str] = {}
         self._pauses: set[str] = set()
-        self._chosen: dict[str, dict[str, Any]] = {"prefetch": {}, "concurrency": {}, "log-level": {}}
+        self._chosen: dict[str, dict[str, Any]] = {"prefetch": {}, "concurrency": {}, "rate": {}, "log-level": {}}
 
     async def follow(self) -> None:
         """Take over the desired state as it is, and every change from now on; answer `inflight` and `settings`."""
@@ -125,6 +127,9 @@ class TierControl:
             "in_flight": len(self._room),
             "prefetch": self._consumer.prefetch,
             "concurrency": self._room.turns.most,
+            "per_second": self._room.turns.rate,
+            "overflowing": len(self._room.turns.overflowing),
+            "breakers": len(self._room.breakers.open),
             **self._room.tally.read(),
             "careful": self._careful() is not None,
             "link": "up" if self._consumer.connected and self._publisher.connected else "down",
@@ -170,13 +175,12 @@ class TierControl:
         _, target, name = _parts(key)
         if target not in self._addresses:
             return
-        if name not in ("prefetch", "concurrency"):
-            raise InvalidInput(f"there is no {name!r} to set in a tier process: possible are prefetch and concurrency")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST):
-            raise InvalidInput(f"{name} is a whole number from 1 to {MOST}, not {str(value)[:50]!r}")
+        _check(name, value)
         self._choose(name, target, value)
         if name == "concurrency":
             self._room.turns.limit(self._narrowest(name, None))
+        elif name == "rate":
+            self._room.turns.pace(self._narrowest(name, None))
         elif self._careful() is None:  # it has a prefetch of its own until it is over
             await self._take_prefetch()
 
@@ -184,6 +188,7 @@ class TierControl:
         if self._consumer.prefetch == self.prefetch:
             return
         self._consumer.widen(self.prefetch)
+        self._room.turns.prefetch = self.prefetch
         if self._started:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT):
@@ -236,6 +241,23 @@ class TierControl:
     def _narrowest(self, name: str, otherwise: Any) -> Any:
         chosen = self._chosen[name]
         return next((chosen[address] for address in self._addresses if address in chosen), otherwise)
+
+
+def _check(name: str, value: Any) -> None:
+    """None takes back what was set. Raises InvalidInput."""
+    match name:
+        case "prefetch" | "concurrency":
+            good = isinstance(value, int) and 1 <= value <= MOST
+            wanted = f"a whole number from 1 to {MOST}"
+        case "rate":
+            good = isinstance(value, int | float) and 0 < value <= MOST_RATE
+            wanted = f"a number above 0 and at most {MOST_RATE:,}"
+        case _:
+            raise InvalidInput(
+                f"there is no {name!r} to set in a tier process: possible are prefetch, concurrency and rate"
+            )
+    if value is not None and (isinstance(value, bool) or not good):
+        raise InvalidInput(f"{name} is {wanted}, not {str(value)[:50]!r}")
 
 
 def addresses_of(slot: str, tier: str) -> Sequence[str]:

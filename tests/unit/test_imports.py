@@ -14,7 +14,7 @@ import notifier
 ROOT = Path(notifier.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"errors", "given", "logs", "runtime", "settings", "sources", "__version__"}
+BASE = {"errors", "given", "logs", "runtime", "settings", "sections", "sources", "__version__"}
 EDGES = {"broker", "webhook", "registry"}
 
 #: Who may import whom inside the package; everyone may import itself.
@@ -24,7 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "domain": {"errors"},
     "given": {"errors"},
     "runtime": {"errors", "given"},
-    "settings": {"domain", "errors", "runtime", "sources"},
+    "sections": {"domain", "errors"},
+    "settings": {"domain", "errors", "runtime", "sections", "sources"},
     "sources": {"domain", "errors", "given", "settings"},
     "supervision": {"errors", "logs"},
     "extensions": {"supervision", "errors", "logs"},

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from notifier.broker.consumer import Consumer, Delivery
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
+from notifier.delivery.breaker import Breakers
 from notifier.delivery.delivery import DeliveryRoom
 from notifier.delivery.facts import Recorder
 from notifier.domain.ladder import Ladder
@@ -17,6 +18,7 @@ from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
+from notifier.sections import Isolation
 
 Answer = Outcome | BaseException
 AT_ONCE = Tier(0)
@@ -111,6 +113,9 @@ async def at_work(
     intake: Callable[[DeliveryRoom], Callable[[Delivery], object]] | None = None,
     lookup: Callable[[str], Merchant | None] | None = None,
     cancelled: Callable[[str, int], str | None] | None = None,
+    isolation: Isolation | None = None,
+    breakers: Breakers | None = None,
+    overflowed: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Stage]:
     """A room that works on a tier for the length of the block.
 
@@ -133,6 +138,10 @@ async def at_work(
         lookup or known.get,
         most_payload=most_payload,
         cancelled=cancelled,
+        isolation=isolation,
+        prefetch=prefetch,
+        breakers=breakers,
+        overflowed=overflowed,
     )
     deliveries: list[Delivery] = []
     news = asyncio.Condition()

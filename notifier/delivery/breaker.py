@@ -1,0 +1,221 @@
+"""A circuit breaker per merchant: one that fails is left alone for a while, and then tried with single probes.
+
+closed → open, when of enough attempts within the window too many failed → half-open, when the pause is over and one
+probe is under way → closed, or open again for twice as long. A quiet merchant is never cut off: too few attempts say
+nothing. What an open breaker refuses is held, uses up no step, and goes on when it closes.
+
+Every tier process has its own breakers and tells the others what became of them (`told`), so that what one tier has
+learned at a merchant's cost saves the others from learning it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from notifier import logs
+from notifier.sections import Breaker
+
+#: Parts in which the window is counted: what leaves it leaves a sixth at a time.
+_PARTS = 6
+#: Closed breakers that are remembered.
+_REMEMBERED = 5000
+
+
+class State(StrEnum):
+    """Of one breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(slots=True)
+class _Circuit:
+    """One merchant's. until: Unix seconds; of an open one: when a probe may go, of a half-open one: when the probe is
+    taken for lost. changed: when it last changed its state here or elsewhere. ours: the probe is made here.
+    """
+
+    state: State = State.CLOSED
+    until: float = 0.0
+    pause: float = 0.0
+    since: float = 0.0
+    changed: float = 0.0
+    ours: bool = False
+    failed: int = 0
+    of: int = 0
+    counts: OrderedDict[int, list[int]] = field(default_factory=OrderedDict)
+
+
+class Breakers:
+    """The breakers of one process.
+
+    patience: seconds after which a probe is taken for lost. changed: hears of every change made here, by merchant, with
+    what the others are to be told; None means closed. clock: Unix seconds, since the moments are shared.
+    """
+
+    def __init__(
+        self,
+        settings: Breaker,
+        patience: float,
+        changed: Callable[[str, Mapping[str, Any] | None], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._patience = patience
+        self._changed = changed
+        self._clock = clock
+        self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
+
+    def refusal(self, merchant: str) -> str | None:
+        """Why no attempt is to be made now; None means it may, by all this breaker knows."""
+        circuit = self._circuits.get(merchant)
+        if circuit is None or circuit.state is State.CLOSED:
+            return None
+        left = circuit.until - self._clock()
+        if left <= 0 or left > self._settings.longest_pause + self._patience:  # that long only if a clock was set
+            return None
+        return _sentence(circuit)
+
+    def pass_(self, merchant: str) -> str | None:
+        """As `refusal`, in the moment before an attempt: where one may be made as a probe, this is the probe.
+
+        After it comes `attempted`, or `withdrawn`.
+        """
+        refusal = self.refusal(merchant)
+        circuit = self._circuits.get(merchant)
+        if refusal is None and circuit is not None and circuit.state is not State.CLOSED:
+            circuit.ours = True
+            self._turn(merchant, circuit, State.HALF_OPEN, self._clock() + self._patience)
+        return refusal
+
+    def withdrawn(self, merchant: str) -> None:
+        """The attempt was not made after all: the next one may be the probe."""
+        circuit = self._circuits.get(merchant)
+        if circuit is not None and circuit.state is State.HALF_OPEN and circuit.ours:
+            self._turn(merchant, circuit, State.OPEN, self._clock())
+
+    def attempted(self, merchant: str, *, acknowledged: bool) -> None:
+        """What came of an attempt."""
+        if not self._settings.enabled:
+            return
+        circuit = self._circuit(merchant)
+        match circuit.state:
+            case State.CLOSED:
+                self._count(merchant, circuit, acknowledged)
+            case State.HALF_OPEN if circuit.ours and acknowledged:
+                self._close(merchant, circuit)
+            case State.HALF_OPEN if circuit.ours:
+                circuit.pause = min(self._settings.longest_pause, circuit.pause * 2)
+                self._open(merchant, circuit)
+            case _:
+                return  # it had started before
+
+    def told(self, merchant: str, value: Any) -> None:
+        """Another process, or an operator, changed a breaker; value as in `changed`, and None for closed."""
+        circuit = self._circuit(merchant)
+        match value:
+            case {
+                "state": "open" | "half-open" as state,
+                "until": int(until),
+                "since": int(since),
+                "at": int(at),
+                "pause": int() | float() as pause,
+                "failed": int(failed),
+                "of": int(of),
+            }:
+                if at / 1000 > circuit.changed:  # else it is an echo
+                    circuit.ours = False
+                    circuit.state, circuit.until, circuit.since = State(state), until / 1000, since / 1000
+                    circuit.changed, circuit.pause, circuit.failed, circuit.of = at / 1000, float(pause), failed, of
+                    circuit.counts.clear()
+            case _:
+                circuit.state = State.CLOSED
+                circuit.counts.clear()
+
+    @property
+    def open(self) -> Mapping[str, State]:
+        """The merchants whose breakers are not closed."""
+        return {merchant: each.state for merchant, each in self._circuits.items() if each.state is not State.CLOSED}
+
+    def _circuit(self, merchant: str) -> _Circuit:
+        circuit = self._circuits.get(merchant)
+        if circuit is None:
+            circuit = self._circuits[merchant] = _Circuit()
+            if len(self._circuits) > _REMEMBERED:
+                self._forget()
+        else:
+            self._circuits.move_to_end(merchant)
+        return circuit
+
+    def _forget(self) -> None:
+        """The longest unused closed ones, many at a time."""
+        closed = [merchant for merchant, circuit in self._circuits.items() if circuit.state is State.CLOSED]
+        for merchant in closed[: len(closed) // 2]:
+            del self._circuits[merchant]
+
+    def _count(self, merchant: str, circuit: _Circuit, acknowledged: bool) -> None:
+        part = int(self._clock() / (self._settings.window / _PARTS))
+        counts = circuit.counts
+        count = counts.setdefault(part, [0, 0])
+        count[0] += not acknowledged
+        count[1] += 1
+        while next(iter(counts)) <= part - _PARTS:
+            counts.popitem(last=False)
+        if acknowledged:
+            return
+        failed, of = sum(each[0] for each in counts.values()), sum(each[1] for each in counts.values())
+        if of >= self._settings.attempts and failed >= of * self._settings.ratio:
+            circuit.failed, circuit.of, circuit.pause = failed, of, self._settings.pause
+            circuit.since = self._clock()
+            self._open(merchant, circuit)
+
+    def _open(self, merchant: str, circuit: _Circuit) -> None:
+        self._turn(merchant, circuit, State.OPEN, self._clock() + circuit.pause)
+
+    def _close(self, merchant: str, circuit: _Circuit) -> None:
+        circuit.state, circuit.changed = State.CLOSED, self._clock()
+        circuit.counts.clear()
+        logs.event(
+            "breaker", merchant=merchant, state=str(State.CLOSED), open_s=round(self._clock() - circuit.since, 1)
+        )
+        self._changed(merchant, None)
+
+    def _turn(self, merchant: str, circuit: _Circuit, state: State, until: float) -> None:
+        now = self._clock()
+        circuit.state, circuit.until, circuit.changed = state, until, int(now * 1000) / 1000
+        circuit.counts.clear()
+        logs.event(
+            "breaker",
+            logging.WARNING if state is State.OPEN else logging.INFO,
+            merchant=merchant,
+            state=str(state),
+            failed=circuit.failed,
+            of=circuit.of,
+            pause_s=circuit.pause,
+            until=logs.moment(int(until * 1000)),
+        )
+        told = {
+            "state": str(state),
+            "until": int(until * 1000),
+            "since": int(circuit.since * 1000),
+            "at": int(now * 1000),
+            "pause": circuit.pause,
+            "failed": circuit.failed,
+            "of": circuit.of,
+        }
+        self._changed(merchant, told)
+
+
+def _sentence(circuit: _Circuit) -> str:
+    if circuit.state is State.HALF_OPEN:
+        return "its breaker is half-open: one attempt is under way, to see whether it answers again"
+    return (
+        f"its breaker is open until {logs.moment(int(circuit.until * 1000))}, "
+        f"since {circuit.failed} of the last {circuit.of} attempts failed"
+    )

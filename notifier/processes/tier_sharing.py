@@ -1,0 +1,121 @@
+"""What the tier processes of a machine tell each other about merchants, as keys of the desired state.
+
+    breaker/MERCHANT          the state of its breaker, see `Breakers.told`; cleared when it closes
+    overflow/TIER/MERCHANT    some of its notifications had no room in that tier and are held: newer ones wait behind
+                              them. Cleared by the agent when they have gone their way
+
+Keys, not messages: a process that was started again knows them, and operators see them and may clear them. They end by
+themselves after a while, so that nothing waits for ever for a process that is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from notifier import logs
+from notifier.delivery.delivery import DeliveryRoom
+from notifier.errors import NotifierError, RequestFailed
+from notifier.supervision.child import Parent
+
+#: Seconds after which an overflow is over, if no agent says so.
+OVERFLOW = 300.0
+#: Seconds that a key of a breaker outlives the moment of its next probe.
+BREAKER = 600.0
+#: Seconds before what could not be told is told again.
+_AGAIN = 1.0
+
+
+class TierSharing:
+    """This process's part in it. `follow` before the first delivery; `close` twice is fine.
+
+    room: whose lanes and breakers they are. clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        parent: Parent,
+        slot: str,
+        tier: str,
+        room: Callable[[], DeliveryRoom],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._parent = parent
+        self._slot = slot
+        self._tier = tier
+        self._room = room
+        self._clock = clock
+        self._untold: dict[str, tuple[Mapping[str, Any] | None, float]] = {}
+        self._telling: asyncio.Task[None] | None = None
+
+    async def follow(self) -> None:
+        """Take over what the others know, and every change from now on."""
+        await self._parent.follow(self._on_breaker, "breaker/")
+        await self._parent.follow(self._on_overflow, f"overflow/{self._tier}/")
+
+    def breaker_changed(self, merchant: str, value: Mapping[str, Any] | None) -> None:
+        """A breaker of this process has changed its state; None: it is closed."""
+        if value is None:
+            self._tell(f"breaker/{merchant}", None, 0)
+            return
+        seconds = max(0.0, value["until"] / 1000 - self._clock()) + BREAKER
+        self._tell(f"breaker/{merchant}", {**value, "slot": self._slot, "tier": self._tier}, seconds)
+
+    def overflowed(self, merchant: str) -> None:
+        """A lane of this process has begun to overflow."""
+        logs.event("overflow", logging.WARNING, merchant=merchant, tier=self._tier)
+        value = {"since": int(self._clock() * 1000), "slot": self._slot}
+        self._tell(f"overflow/{self._tier}/{merchant}", value, OVERFLOW)
+
+    async def close(self) -> None:
+        """What is not told by now stays untold."""
+        telling, self._telling = self._telling, None
+        if telling is not None:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    def _tell(self, key: str, value: Mapping[str, Any] | None, seconds: float) -> None:
+        """The newest of each key; one at a time."""
+        self._untold[key] = (value, seconds)
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell_all(), name="sharing")
+
+    async def _tell_all(self) -> None:
+        while self._untold:
+            key = next(iter(self._untold))
+            value, seconds = self._untold.pop(key)
+            try:
+                if value is None:
+                    await self._parent.control("clear", {"key": key})
+                else:
+                    await self._parent.control("push", {"key": key, "value": value, "for": seconds})
+            except RequestFailed as error:  # it cannot be a key, so it will never be one
+                logs.event("unshared", logging.WARNING, key=key, why=str(error))
+                self._forget(key)
+            except NotifierError as error:
+                logs.event("unshared", logging.WARNING, key=key, why=str(error), again_s=_AGAIN)
+                self._untold.setdefault(key, (value, seconds))  # unless there is something newer by now
+                if self._parent.draining.is_set():
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_AGAIN):
+                        await self._parent.draining.wait()
+
+    def _forget(self, key: str) -> None:
+        """Nobody would ever end an overflow that nobody knows of."""
+        if key.startswith("overflow/"):
+            self._room().turns.drained(key.removeprefix(f"overflow/{self._tier}/"))
+
+    async def _on_breaker(self, key: str, value: Any) -> None:
+        self._room().breakers.told(key.removeprefix("breaker/"), value)
+
+    async def _on_overflow(self, key: str, value: Any) -> None:
+        merchant = key.removeprefix(f"overflow/{self._tier}/")
+        if value is None:
+            self._room().turns.drained(merchant)
+        else:
+            self._room().turns.overflows(merchant)

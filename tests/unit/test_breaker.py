@@ -1,0 +1,194 @@
+"""The circuit breaker: when it opens, who probes, and what the processes tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from notifier.delivery.breaker import Breakers, State
+from notifier.sections import Breaker
+
+PATIENCE = 15.0
+
+
+class Stage:
+    """Breakers with a clock of their own, and what they told."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = 1_700_000_000.0
+        self.told: list[tuple[str, Mapping[str, Any] | None]] = []
+        self.breakers = Breakers(Breaker(**settings), PATIENCE, self._changed, lambda: self.now)
+
+    def _changed(self, merchant: str, value: Mapping[str, Any] | None) -> None:
+        self.told.append((merchant, value))
+
+    def attempts(self, outcomes: str, merchant: str = "m") -> None:
+        """One each second: - failed, + acknowledged."""
+        for outcome in outcomes:
+            if self.breakers.pass_(merchant) is None:
+                self.breakers.attempted(merchant, acknowledged=outcome == "+")
+            self.now += 1
+
+    @property
+    def state(self) -> str:
+        return self.breakers.open.get("m", State.CLOSED)
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        value = self.told[-1][1]
+        assert value is not None
+        return value
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [
+        ("-" * 19, "closed"),
+        ("-" * 20, "open"),
+        ("+" * 4 + "-" * 16, "open"),
+        ("+" * 5 + "-" * 15, "closed"),
+        ("+" * 5 + "-" * 20, "open"),
+        ("+" * 100, "closed"),
+        ("+-" * 50, "closed"),
+    ],
+)
+def test_it_opens_when_of_enough_attempts_too_many_failed(outcomes: str, state: str) -> None:
+    stage = Stage()
+    stage.attempts(outcomes)
+    assert stage.state == state
+
+
+def test_a_quiet_merchant_is_never_cut_off() -> None:
+    stage = Stage()
+    for _ in range(200):
+        stage.attempts("-")
+        stage.now += 5
+    assert stage.state == "closed", "ten attempts in the last minute say too little"
+
+
+def test_switched_off_it_lets_everything_through() -> None:
+    stage = Stage(enabled=False)
+    stage.attempts("-" * 1000)
+    assert (stage.state, stage.told) == ("closed", [])
+
+
+def test_while_open_nothing_passes_and_the_reason_has_the_figures_and_the_moment() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    refusal = stage.breakers.refusal("m")
+    assert refusal is not None
+    assert "20 of the last 20 attempts failed" in refusal
+    assert "2023-11-14T22:14:09" in refusal, "30 s after the twentieth"
+    assert stage.breakers.refusal("other") is None
+
+
+def test_after_the_pause_one_probe_goes_and_the_others_wait_for_it() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    stage.now += 30
+    assert stage.breakers.refusal("m") is None, "looking takes nothing"
+    assert stage.breakers.pass_("m") is None
+    assert stage.state == "half-open"
+    assert "one attempt is under way" in str(stage.breakers.pass_("m"))
+    stage.breakers.attempted("m", acknowledged=True)
+    assert stage.state == "closed"
+    assert stage.told[-1] == ("m", None)
+    assert stage.breakers.pass_("m") is None
+
+
+def test_each_probe_that_fails_doubles_the_pause_to_a_bound() -> None:
+    stage = Stage(longest_pause=200)
+    stage.attempts("-" * 20)
+    pauses = []
+    for _ in range(5):
+        pauses.append(stage.last["pause"])
+        stage.now = stage.last["until"] / 1000
+        assert stage.breakers.pass_("m") is None
+        stage.breakers.attempted("m", acknowledged=False)
+    assert pauses == [30, 60, 120, 200, 200]
+
+
+def test_a_probe_that_is_lost_makes_room_for_another() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    stage.now += 30
+    assert stage.breakers.pass_("m") is None
+    stage.now += PATIENCE - 1
+    assert stage.breakers.pass_("m") is not None
+    stage.now += 1
+    assert stage.breakers.pass_("m") is None
+
+
+def test_a_probe_that_was_not_made_leaves_its_place_to_the_next() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    stage.now += 30
+    assert stage.breakers.pass_("m") is None
+    stage.breakers.withdrawn("m")
+    assert stage.state == "open"
+    assert stage.breakers.pass_("m") is None
+
+
+def test_closing_begins_to_count_anew() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    stage.now += 30
+    stage.attempts("+" + "-" * 19)
+    assert stage.state == "closed"
+    stage.attempts("-")
+    assert stage.state == "open"
+
+
+def test_what_one_process_learned_the_others_know() -> None:
+    one, other = Stage(), Stage()
+    one.attempts("-" * 20)
+    other.breakers.told("m", one.last)
+    assert other.state == "open"
+    assert other.breakers.refusal("m") == one.breakers.refusal("m")
+    one.now += 30
+    assert one.breakers.pass_("m") is None
+    other.now = one.now
+    other.breakers.told("m", one.last)
+    assert other.state == "half-open"
+    assert other.breakers.pass_("m") is not None, "the probe is the other's"
+    other.breakers.attempted("m", acknowledged=False)
+    assert other.state == "half-open", "what had started before is not the probe"
+    other.breakers.told("m", None)
+    assert other.breakers.pass_("m") is None
+
+
+def test_an_echo_of_what_was_told_before_changes_nothing() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    opened = stage.last
+    stage.now += 30
+    assert stage.breakers.pass_("m") is None
+    stage.breakers.told("m", opened)
+    stage.breakers.told("m", stage.last)
+    assert stage.state == "half-open"
+    stage.breakers.attempted("m", acknowledged=True)
+    assert stage.state == "closed"
+
+
+@pytest.mark.parametrize("value", [{}, {"state": "ajar"}, "open", 7, {"state": "open", "until": "soon"}])
+def test_a_value_that_nobody_understands_is_a_closed_breaker(value: object) -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    stage.breakers.told("m", value)
+    assert stage.state == "closed"
+
+
+def test_a_clock_that_was_set_back_by_an_hour_keeps_nobody_out_for_an_hour() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    stage.now -= 3600
+    assert stage.breakers.pass_("m") is None
+
+
+def test_thousands_of_failing_merchants_are_not_all_remembered() -> None:
+    stage = Stage()
+    for number in range(20_000):
+        stage.attempts("-", f"m-{number}")
+    assert len(stage.breakers._circuits) <= 5001
