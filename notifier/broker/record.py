@@ -64,11 +64,11 @@ class Recorded:
         """The tiers that are in no ladder any more."""
         return tuple(tier for tier in self.tiers if tier not in set(configured))
 
-    def partitions_of_old(self) -> tuple[int | None, ...]:
-        """The partitions of a tier that are fed no more; None is the queue of a tier without any."""
-        now = self.partitions
-        if now is None:
-            return ()
+    def partitions_of_old(self, now: int) -> tuple[int | None, ...]:
+        """The partitions of a tier that are fed no more; None is the queue of a tier without any.
+
+        now: the number that counts.
+        """
         unpartitioned: list[int | None] = [None] if now != 1 and 1 in self.had else []
         most = max((number for number in self.had if number > 1), default=0)
         return (*unpartitioned, *range(0 if now == 1 else now, most))

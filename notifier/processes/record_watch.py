@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-
-from aiormq.channel import Channel
+from dataclasses import replace
 
 from notifier import logs
-from notifier.broker.connection import Link, Waiting, was_cut
-from notifier.broker.record import Record, Recorded
+from notifier.broker.connection import Waiting
+from notifier.broker.kept_record import KeptRecord
 from notifier.broker.topology import Topology
 from notifier.errors import ChildFailed, OtherPartitions
 from notifier.processes.staffing import Staffing
@@ -35,27 +34,21 @@ class RecordWatch:
         self._topology = topology
         self._epoch = epoch
         self._told: Staffing | None = None
-        self._record: Record | None = None
-        self._link = Link(settings.amqp_urls, "record", self._prepare, confirms=True)
+        self._unfinished = False
+        self._record = KeptRecord(settings.amqp_urls, topology)
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, waiting: Waiting | None = None) -> None:
         """Look once, then every few seconds. Raises OtherPartitions, and what Link.start raises."""
-        await self._link.start(waiting=waiting)
+        await self._record.start(waiting=waiting)
         try:
             async with asyncio.timeout(FIRST):
                 found = await self._look()
         except TimeoutError:
             found = None  # a memory or disk alarm: later, then
         if found is not None:
-            recorded, staffing = found
-            if self._epoch == 1 and recorded.partitions not in (None, self._settings.partitions):
-                raise OtherPartitions(
-                    f"namespace {self._topology.namespace} has {_counted(staffing.partitions)}, and the settings say "
-                    f"{self._settings.partitions}. Either set NOTIFIER_PARTITIONS={staffing.partitions}, or change it "
-                    f"for all machines: notifier topology partitions {self._settings.partitions}"
-                )
-            await self._tell(staffing)
+            self._check(found)
+            await self._tell(found)
         self._watching = asyncio.create_task(self._watch(), name="record watch")
 
     async def close(self) -> None:
@@ -63,11 +56,15 @@ class RecordWatch:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        await self._link.close()
+        await self._record.close()
 
-    async def _prepare(self, channel: Channel) -> None:
-        self._record = Record(channel, self._topology)
-        await self._record.open()
+    def _check(self, staffing: Staffing) -> None:
+        if self._epoch == 1 and staffing.partitions != self._settings.partitions:
+            raise OtherPartitions(
+                f"namespace {self._topology.namespace} has {_counted(staffing.partitions)}, and the settings say "
+                f"{self._settings.partitions}. Either set NOTIFIER_PARTITIONS={staffing.partitions}, or change it for "
+                f"all machines: notifier topology partitions {self._settings.partitions}"
+            )
 
     async def _watch(self) -> None:
         while True:
@@ -75,32 +72,25 @@ class RecordWatch:
             try:
                 found = await self._look()
                 if found is not None:
-                    await self._tell(found[1])
+                    await self._tell(found)
             except ChildFailed:
                 continue  # the master is busy, or gone: then this process drains
             except Exception as error:
                 logs.event("failed", logging.ERROR, exc_info=error, what="looking at the record")
 
-    async def _look(self) -> tuple[Recorded, Staffing] | None:
-        """None while there is nothing certain to be had."""
-        channel = await self._link.channel()
-        assert self._record is not None
-        try:
-            recorded = await self._record.read()
-            staffing = self._staffing(recorded)
-            posts = [post.slot for post in staffing.posts(self._settings.tiers) if post.retired]
-            leaving = await self._record.leaving(posts)
-        except BaseException as error:
-            if not was_cut(channel, error):
-                raise
+    async def _look(self) -> Staffing | None:
+        """None while there is nothing certain to be had. What a change that died has left behind is all staffed."""
+        recorded = await self._record.read()
+        if recorded is None or not recorded.numbers:
             return None
-        if recorded.partitions is None:
-            return None
-        return recorded, Staffing(staffing.tiers, staffing.partitions, staffing.old, tuple(sorted(leaving)))
-
-    def _staffing(self, recorded: Recorded) -> Staffing:
-        partitions = recorded.partitions or self._settings.partitions
-        return Staffing(recorded.tiers, partitions, recorded.partitions_of_old())
+        unfinished, self._unfinished = self._unfinished, recorded.partitions is None
+        if self._unfinished and not unfinished:
+            return None  # it is being made just now, most likely
+        now = max(recorded.numbers)
+        staffing = Staffing(recorded.tiers, now, recorded.partitions_of_old(now))
+        retired = [post.slot for post in staffing.posts(self._settings.tiers) if post.retired]
+        leaving = await self._record.leaving(retired)
+        return None if leaving is None else replace(staffing, leaving=tuple(sorted(leaving)))
 
     async def _tell(self, staffing: Staffing) -> None:
         if staffing != self._told:
