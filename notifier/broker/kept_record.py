@@ -1,14 +1,17 @@
-"""Looking at the record again and again, over a connection of its own that is kept."""
+"""Looking at the record: once, making nothing, or again and again over a connection of its own that is kept."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from aiormq.channel import Channel
 
 from notifier.broker.connection import Link, Waiting, was_cut
-from notifier.broker.record import Record, Recorded
+from notifier.broker.inspect import Look
+from notifier.broker.record import Record, Recorded, reading
 from notifier.broker.topology import Topology
+from notifier.errors import BrokerError
 
 
 class KeptRecord:
@@ -52,3 +55,16 @@ class KeptRecord:
     async def _prepare(self, channel: Channel) -> None:
         self._record = Record(channel, self._topology)
         await self._record.open()
+
+
+async def looked_at(look: Look, urls: Sequence[str], topology: Topology, name: str, patience: float) -> Recorded:
+    """What is recorded, without making anything of it. Raises BrokerError when the broker does not tell."""
+    if not await look.exchange(topology.record):
+        return Recorded((), (), ())
+    try:
+        async with reading(urls, topology, name, patience) as record, asyncio.timeout(patience):
+            return await record.read()
+    except TimeoutError:
+        raise BrokerError(
+            "the record of the namespace could not be read: RabbitMQ takes no messages (a memory or disk alarm?)"
+        ) from None

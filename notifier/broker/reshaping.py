@@ -5,9 +5,9 @@ Nothing is lost and nothing doubled, since at each moment every message has exac
 - a consistent-hash exchange gives a message to one of its queues, however many are bound to it;
 - a queue that is reached both directly and through that exchange gets a message once (measured on 3.10.8).
 
-So the step from the direct way to the hashed one goes by way of a hash exchange whose only queue is the old one, and all
-other steps are made within the hash exchange. What lies in queues that are fed no more stays there, for the processes
-that the record keeps for them: moving it would mean to publish it a second time.
+So the step from the direct way to the hashed one goes by way of a hash exchange whose only queue is the old one, and
+all other steps are made within the hash exchange. What lies in queues that are fed no more stays there, for the
+processes that the record keeps for them: moving it would mean to publish it a second time.
 
 Whoever connects meanwhile must not bind what was right before. So first the mark is taken away, which makes everybody
 ask the record and wait; then those who had seen it get the time to finish.
@@ -122,13 +122,14 @@ async def change_partitions(
 async def _recorded(change: Changing) -> Recorded:
     """What is recorded; a namespace that is older than records has one partition."""
     recorded = await change.record.read()
-    if not recorded.numbers and await _exists(change.channel, change.topology.work):
+    if not recorded.numbers and await exists(change.channel, change.topology.work):
         await change.record.note_number(1)
         recorded = await change.record.read()
     return recorded
 
 
-async def _exists(channel: Channel, exchange: str) -> bool:
+async def exists(channel: Channel, exchange: str) -> bool:
+    """Whether there is such an exchange; the channel stays open."""
     asking = await channel.connection.channel(publisher_confirms=False)
     assert isinstance(asking, Channel)
     if not await stands(asking, exchange):
