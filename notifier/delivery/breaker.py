@@ -38,7 +38,8 @@ class State(StrEnum):
 @dataclass(slots=True)
 class _Circuit:
     """One merchant's. until: Unix seconds; of an open one: when a probe may go, of a half-open one: when the probe is
-    taken for lost. changed: when it last changed its state here or elsewhere. ours: the probe is made here.
+    taken for lost. changed: when it last changed its state here or elsewhere. ours: the probe is made here. counts:
+    failed, and all, by parts of the window. judged: the part in which it was last suspected.
     """
 
     state: State = State.CLOSED
@@ -50,13 +51,22 @@ class _Circuit:
     failed: int = 0
     of: int = 0
     counts: OrderedDict[int, list[int]] = field(default_factory=OrderedDict)
+    judged: int = -1
+
+    def counted(self, after: int = -1) -> tuple[int, int]:
+        """Failed, and all, of the parts of the window after that one."""
+        counted = [count for part, count in self.counts.items() if part > after]
+        return sum(count[0] for count in counted), sum(count[1] for count in counted)
 
 
 class Breakers:
     """The breakers of one process.
 
     patience: seconds after which a probe is taken for lost. changed: hears of every change made here, by merchant, with
-    what the others are to be told; None means closed. clock: Unix seconds, since the moments are shared.
+    what the others are to be told; None means closed. suspected: hears of a merchant that fails by what is counted
+    here, and is to call `judge` with what is counted elsewhere: who fails each first attempt may succeed with each
+    second, in another tier. None: what is counted here is all there is. clock: Unix seconds, since the moments are
+    shared.
     """
 
     def __init__(
@@ -64,11 +74,13 @@ class Breakers:
         settings: Breaker,
         patience: float,
         changed: Callable[[str, Mapping[str, Any] | None], None],
+        suspected: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._patience = patience
         self._changed = changed
+        self._suspected = suspected
         self._clock = clock
         self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
 
@@ -116,6 +128,20 @@ class Breakers:
             case _:
                 return  # it had started before
 
+    def counted(self, merchant: str) -> tuple[int, int]:
+        """How many attempts failed here within the window, of how many."""
+        circuit = self._circuits.get(merchant)
+        return circuit.counted(self._part() - _PARTS) if circuit is not None else (0, 0)
+
+    def judge(self, merchant: str, failed: int, of: int) -> None:
+        """Open it, if it fails by what is counted here and elsewhere together. failed, of: elsewhere."""
+        circuit = self._circuit(merchant)
+        here = self.counted(merchant)
+        if circuit.state is State.CLOSED and self._fails(here[0] + failed, here[1] + of):
+            circuit.failed, circuit.of, circuit.pause = here[0] + failed, here[1] + of, self._settings.pause
+            circuit.since = self._clock()
+            self._open(merchant, circuit)
+
     def told(self, merchant: str, value: Any) -> None:
         """Another process, or an operator, changed a breaker; value as in `changed`, and None for closed."""
         circuit = self._circuit(merchant)
@@ -160,20 +186,25 @@ class Breakers:
             del self._circuits[merchant]
 
     def _count(self, merchant: str, circuit: _Circuit, acknowledged: bool) -> None:
-        part = int(self._clock() / (self._settings.window / _PARTS))
-        counts = circuit.counts
-        count = counts.setdefault(part, [0, 0])
+        part = self._part()
+        count = circuit.counts.setdefault(part, [0, 0])
         count[0] += not acknowledged
         count[1] += 1
-        while next(iter(counts)) <= part - _PARTS:
-            counts.popitem(last=False)
-        if acknowledged:
+        while next(iter(circuit.counts)) <= part - _PARTS:
+            circuit.counts.popitem(last=False)
+        if acknowledged or part <= circuit.judged or not self._fails(*circuit.counted()):
             return
-        failed, of = sum(each[0] for each in counts.values()), sum(each[1] for each in counts.values())
-        if of >= self._settings.attempts and failed >= of * self._settings.ratio:
-            circuit.failed, circuit.of, circuit.pause = failed, of, self._settings.pause
-            circuit.since = self._clock()
-            self._open(merchant, circuit)
+        if self._suspected is None:
+            self.judge(merchant, 0, 0)
+        else:
+            circuit.judged = part  # not asked again while the answer is awaited, nor soon after it
+            self._suspected(merchant)
+
+    def _fails(self, failed: int, of: int) -> bool:
+        return of >= self._settings.attempts and failed >= of * self._settings.ratio
+
+    def _part(self) -> int:
+        return int(self._clock() / (self._settings.window / _PARTS))
 
     def _open(self, merchant: str, circuit: _Circuit) -> None:
         self._turn(merchant, circuit, State.OPEN, self._clock() + circuit.pause)

@@ -71,7 +71,12 @@ class TierProcess:
             cancelled=self._registry.cancelled,
             isolation=settings.isolation,
             prefetch=settings.prefetch,
-            breakers=Breakers(settings.breaker, settings.egress.timeout + PROBE_GRACE, self._sharing.breaker_changed),
+            breakers=Breakers(
+                settings.breaker,
+                settings.egress.timeout + PROBE_GRACE,
+                self._sharing.breaker_changed,
+                self._sharing.suspected,
+            ),
             overflowed=self._sharing.overflowed,
             unforeseen=self._extensions.exception,
         )

@@ -20,12 +20,17 @@ from typing import Any
 from notifier import logs
 from notifier.delivery.delivery import DeliveryRoom
 from notifier.errors import NotifierError, RequestFailed
+from notifier.supervision.actions import Sender
 from notifier.supervision.child import Parent
 
 #: Seconds after which an overflow is over, if no agent says so.
 OVERFLOW = 300.0
 #: Seconds that a key of a breaker outlives the moment of its next probe.
 BREAKER = 600.0
+#: What a tier process asks the others of a merchant that fails.
+COUNTS = "breaker.counts"
+#: Seconds that they get for it.
+_PATIENCE = 2.0
 #: Seconds before what could not be told is told again.
 _AGAIN = 1.0
 
@@ -51,9 +56,11 @@ class TierSharing:
         self._clock = clock
         self._untold: dict[str, tuple[Mapping[str, Any] | None, float]] = {}
         self._telling: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
 
     async def follow(self) -> None:
-        """Take over what the others know, and every change from now on."""
+        """Take over what the others know, and every change from now on; answer what is counted here."""
+        self._parent.on(COUNTS, self._on_counts)
         await self._parent.follow(self._on_breaker, "breaker/")
         await self._parent.follow(self._on_overflow, f"overflow/{self._tier}/")
 
@@ -71,12 +78,34 @@ class TierSharing:
         value = {"since": int(self._clock() * 1000), "slot": self._slot}
         self._tell(f"overflow/{self._tier}/{merchant}", value, OVERFLOW)
 
+    def suspected(self, merchant: str) -> None:
+        """By what is counted here it fails: what do the other tiers say?"""
+        asking = asyncio.create_task(self._ask_others(merchant))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+
     async def close(self) -> None:
         """What is not told by now stays untold."""
         telling, self._telling = self._telling, None
-        if telling is not None:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+        tasks = [*self._asking, *([telling] if telling is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask_others(self, merchant: str) -> None:
+        try:
+            replies = await self._parent.ask("tier", COUNTS, {"merchant": merchant}, timeout=_PATIENCE)
+        except NotifierError as error:  # it is suspected again soon, if it goes on failing
+            logs.event("unshared", logging.WARNING, key=f"breaker/{merchant}", why=str(error))
+            return
+        elsewhere = [reply.data for reply in replies if reply.slot != self._slot and reply.result == "done"]
+        self._room().breakers.judge(
+            merchant, sum(counted["failed"] for counted in elsewhere), sum(counted["of"] for counted in elsewhere)
+        )
+
+    async def _on_counts(self, asked: Any, sender: Sender) -> dict[str, int]:
+        failed, of = self._room().breakers.counted(str(asked["merchant"]))
+        return {"failed": failed, "of": of}
 
     def _tell(self, key: str, value: Mapping[str, Any] | None, seconds: float) -> None:
         """The newest of each key; one at a time."""

@@ -46,6 +46,16 @@ async def until_slot(operator: Operator, name: str, timeout: float = 30, **wante
             await asyncio.sleep(0.05)
 
 
+async def until_keys(operator: Operator, prefix: str, count: int, timeout: float = 10) -> list[dict[str, Any]]:
+    """Wait until so many keys of the desired state begin so; these entries."""
+    async with asyncio.timeout(timeout):
+        while True:
+            entries = [each for each in (await operator.ask("state"))["entries"] if each["key"].startswith(prefix)]
+            if len(entries) == count:
+                return entries
+            await asyncio.sleep(0.02)
+
+
 async def until_restarting(operator: Operator, name: str, epoch: int, timeout: float = 30) -> None:
     """Wait until the process of this epoch drains, or is over already: with nothing in hand a drain is a blink."""
     async with asyncio.timeout(timeout):

@@ -23,6 +23,8 @@ from tests.acceptance.truth import Books, HttpProducer, free_port, locked_exclus
 from tests.postgres import PrivatePostgres
 
 LADDER = "0s,1s,2s"
+#: One of the merchants fails for ever: what it is told must end, not be held.
+NO_BREAKER = {"NOTIFIER_BREAKER__ENABLED": "false"}
 TIERS = ("tier:0s", "tier:1s", "tier:2s")
 #: Notifications per second: over AMQP, over HTTP.
 AMQP, HTTP = 100, 100
@@ -138,6 +140,7 @@ async def test_the_ledger_is_what_the_merchants_saw_after_agent_api_and_database
         NOTIFIER_LADDER=LADDER,
         NOTIFIER_LOG__LEVEL="warning",
         NOTIFIER_API__PORT=str(free_port()),
+        **NO_BREAKER,
     )
     scripts = {"/flaky": Script.parse("500,ok"), "/failing": Script.parse("500")}
     async with (
@@ -191,7 +194,7 @@ async def test_with_tier_processes_killed_no_row_is_invented_and_none_is_missing
     broker: Any, namespace: str
 ) -> None:
     """What was in flight at a killed process reached its merchant, and died with the process before it was told."""
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER=LADDER, NOTIFIER_LOG__LEVEL="warning")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER=LADDER, NOTIFIER_LOG__LEVEL="warning", **NO_BREAKER)
     books = Books(f"sqlite:///{variables['NOTIFIER_STATE_DIR']}/ledger.db")
     scripts = {"/flaky": Script.parse("500,ok"), "/failing": Script.parse("500")}
     async with (

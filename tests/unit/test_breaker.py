@@ -16,10 +16,12 @@ PATIENCE = 15.0
 class Stage:
     """Breakers with a clock of their own, and what they told."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, shared: bool = False, **settings: Any) -> None:
         self.now = 1_700_000_000.0
         self.told: list[tuple[str, Mapping[str, Any] | None]] = []
-        self.breakers = Breakers(Breaker(**settings), PATIENCE, self._changed, lambda: self.now)
+        self.suspects: list[str] = []
+        suspected = self.suspects.append if shared else None
+        self.breakers = Breakers(Breaker(**settings), PATIENCE, self._changed, suspected, lambda: self.now)
 
     def _changed(self, merchant: str, value: Mapping[str, Any] | None) -> None:
         self.told.append((merchant, value))
@@ -192,3 +194,27 @@ def test_thousands_of_failing_merchants_are_not_all_remembered() -> None:
     for number in range(20_000):
         stage.attempts("-", f"m-{number}")
     assert len(stage.breakers._circuits) <= 5001
+
+
+def test_who_fails_here_and_succeeds_elsewhere_is_not_cut_off_and_not_asked_about_all_the_time() -> None:
+    stage = Stage(shared=True)
+    for _ in range(25):
+        stage.breakers.attempted("m", acknowledged=False)
+    assert (stage.suspects, stage.state) == (["m"], "closed")
+    stage.breakers.judge("m", failed=0, of=25)
+    assert (stage.state, stage.told) == ("closed", [])
+    stage.now += 10
+    stage.attempts("-")
+    assert stage.suspects == ["m", "m"], "a sixth of the window later it is asked again"
+    stage.breakers.judge("m", failed=20, of=22)
+    assert stage.state == "open"
+    assert (stage.last["failed"], stage.last["of"]) == (46, 48)
+
+
+def test_what_is_counted_leaves_the_window() -> None:
+    stage = Stage(shared=True)
+    stage.attempts("-+-")
+    assert stage.breakers.counted("m") == (2, 3)
+    stage.now += 61
+    assert stage.breakers.counted("m") == (0, 0)
+    assert stage.breakers.counted("unknown") == (0, 0)

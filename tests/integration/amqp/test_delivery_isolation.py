@@ -153,7 +153,7 @@ async def test_a_breaker_opens_holds_and_closes_with_one_probe(broker, topology,
         Breaker(attempts=3, pause=30),
         10,
         lambda merchant, value: changes.append(value and value["state"]),
-        lambda: now[0],
+        clock=lambda: now[0],
     )
     callback = Scripted(REFUSED, REFUSED, REFUSED, Outcome.ok())
     async with at_work(broker.url, topology, callback, breakers=breakers) as stage:
