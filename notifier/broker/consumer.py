@@ -147,8 +147,19 @@ class Consumer:
             return await self._cancel(channel, tag)
         return True
 
+    def leave(self) -> None:
+        """Stop taking by ending the connection; another one is made, which does not consume. Twice is fine.
+
+        The broker takes back at once, and in its order, all that is in our hands. A cancelled consumer would keep that
+        while the next one of a partition gets what comes after it (FACTS §1).
+        """
+        self._taking = False
+        self._consumes.clear()
+        self._tag = None
+        self._link.reopen()
+
     async def take_again(self) -> None:
-        """Consume again after `stop_taking`; returns when it is so, or as soon as there will be a connection again.
+        """Consume again after `stop_taking` or `leave`; returns when it is so, or as soon as there will be a connection.
 
         Twice is fine, and so is a moment in which there is no connection. Not to be called after `close`.
         """

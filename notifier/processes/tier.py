@@ -78,6 +78,7 @@ class TierProcess:
                 self._sharing.suspected,
             ),
             overflowed=self._sharing.overflowed,
+            strict=settings.strict_order,
             unforeseen=self._extensions.exception,
         )
         self._careful = self._careful_start()
@@ -132,13 +133,18 @@ class TierProcess:
         self._control.started()
 
     async def _drain(self) -> None:
-        """Stop taking, finish what runs up to the deadline, leave the rest unacknowledged."""
+        """Stop taking, finish what runs up to the deadline, leave the rest unacknowledged.
+
+        In strict order nobody else may take while something of ours runs, so the consumer stays until the connection
+        ends; what it gets meanwhile is laid aside.
+        """
         logs.event("drain", in_flight=len(self._room))
         self._control.end()
         if self._careful_time is not None:
             self._careful_time.cancel()
         self._room.shut()
-        await self._consumer.stop_taking()
+        if not self._room.strict:
+            await self._consumer.stop_taking()
         await self._room.give_back()
         finishing = asyncio.create_task(self._finish())
         hurry = asyncio.create_task(self._parent.quick.wait())
@@ -185,7 +191,7 @@ class TierProcess:
         except ChildFailed:
             return  # the master is gone, so this process drains: nothing more is taken
         self._careful = None  # what waits there untouched is delivered again on the wider connection
-        self._consumer.widen(self._control.prefetch)
+        await self._control.widen()
 
     def statistics(self) -> dict[str, Any]:
         """For the heartbeat."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 from notifier.broker.cleanup import delete_namespace
 from notifier.broker.topology import Topology
 from notifier.domain.tier import Tier
+from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, operator_of
 from tests.acceptance.service import environment, notifier, running, runtime_dir
@@ -64,9 +68,10 @@ async def slots_of(variables: Mapping[str, str]) -> set[str]:
 async def until_slots(variables: Mapping[str, str], wanted: set[str], timeout: float = 30) -> None:
     """Wait until a service consists of these: what it finds in the record is no event of ours."""
     async with asyncio.timeout(timeout):
-        while (found := await slots_of(variables)) != wanted:
+        while True:
+            if await slots_of(variables) == wanted:
+                return
             await asyncio.sleep(0.1)
-    assert found == wanted
 
 
 @contextlib.asynccontextmanager
@@ -128,6 +133,63 @@ async def test_a_merchant_s_notifications_come_into_one_partition(broker: Any, b
             by_merchant.setdefault(event["merchant"], set()).add(event["process"])
     assert set(map(len, by_merchant.values())) == {1}
     assert {process for served in by_merchant.values() for process in served} == {"tier 1s.0", "tier 1s.1"}
+
+
+async def test_strict_order_holds_while_a_partition_goes_from_one_machine_to_the_other(
+    broker: Any, namespace: str
+) -> None:
+    """One call at a time, in the order in which they were handed in, none twice: whoever takes over has to wait."""
+    first = environment(
+        broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_PARTITIONS="2", NOTIFIER_STRICT_ORDER="true"
+    )
+    second = machine(first, "second")
+    async with (
+        Simulator({"/shop": Script.parse("slow:0.4")}) as merchant,
+        running(first) as one,
+        running(second) as two,
+        Producer(first) as producer,
+    ):
+        for _ in range(16):
+            await producer.send(["shop"], merchant.url, 1)
+        await merchant.wait_for(4, timeout=20)
+        async with operator_of(first) as operator:
+            await operator.ask("push", {"key": "pause/all", "value": True, "critical": True})
+        await merchant.wait_for(10, timeout=30)
+        async with operator_of(first) as operator:
+            await operator.ask("clear", {"key": "pause/all"})
+        await two.stop()
+        await merchant.wait_for(16, timeout=30)
+        await one.several(1, "attempt", notification=producer.accepted[-1])
+        by = [{event["process"] for event in service.events if event["event"] == "attempt"} for service in (one, two)]
+    assert [each.webhook_id for each in merchant.received] == producer.accepted
+    apart = [later.ts - earlier.ts for earlier, later in itertools.pairwise(merchant.received)]
+    assert min(apart) >= 400
+    assert all(by), "both had a part in it"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
+async def test_two_machines_and_the_death_of_a_process_while_the_number_changes(
+    broker: Any, bench: Bench, namespace: str, death: signal.Signals
+) -> None:
+    """What was in flight at a death may come twice; nothing else may, and nothing is lost or stranded."""
+    first = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
+    second = machine(first, "second")
+    async with Simulator() as merchant, running(first) as one, running(second), Producer(first) as producer:
+        async with flowing(producer, merchant.url):
+            for number in (4, 2):
+                await changed_to(first, number)
+                fed = {f"tier:1s.{partition}" for partition in range(4)}
+                for variables in (first, second):
+                    await until_slots(variables, {"tier:1s", *fed})
+                os.kill(one.pid_of("tier:1s.0"), death)
+                await one.event("child.ended", slot="tier:1s.0")
+        await merchant.wait_for(lambda all_: set(producer.accepted) <= {each.webhook_id for each in all_}, timeout=60)
+        await all_empty(bench, Topology(namespace, (Tier(1),)))
+    seen = Counter(each.webhook_id for each in merchant.received)
+    doubled = {name for name, count in seen.items() if count > 1}
+    assert set(seen) == set(producer.accepted)
+    assert len(doubled) <= (200 if death is signal.SIGKILL else 0)  # a prefetch
 
 
 async def test_run_with_another_number_than_recorded_names_the_command(broker: Any, namespace: str) -> None:
