@@ -159,7 +159,7 @@ class Consumer:
         self._link.reopen()
 
     async def take_again(self) -> None:
-        """Consume again after `stop_taking` or `leave`; returns when it is so, or as soon as there will be a connection.
+        """Consume again after `stop_taking` or `leave`; returns when it is so, or when a connection will do it.
 
         Twice is fine, and so is a moment in which there is no connection. Not to be called after `close`.
         """
