@@ -33,6 +33,7 @@ from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
+from notifier.domain.urls import UrlRule, checked_ports, listed_ports
 from notifier.sections import Breaker, Isolation
 
 #: These hold secrets: they are never shown.
@@ -149,7 +150,7 @@ SecretList = Annotated[SecretStr, BeforeValidator(_listed)]
 class Egress(BaseModel):
     """Where callbacks may go, and how long they may take."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
     allow: Annotated[CommaList, AfterValidator(_networks)] = Field(
         default="", description="CIDRs let through the guard against internal addresses, comma-separated"
@@ -159,6 +160,15 @@ class Egress(BaseModel):
     )
     connect_timeout: float = Field(default=5.0, gt=0, le=600, description="seconds for resolving, connecting and TLS")
     answer_limit: int = Field(default=65_536, ge=1, le=1_048_576, description="bytes read of a merchant's answer")
+    https_only: bool = Field(default=False, description="refuse every url that is not https")
+    ports: Annotated[str, BeforeValidator(listed_ports), AfterValidator(checked_ports)] = Field(
+        default="", description="ports that callbacks may go to, such as 443,8000-8999; without, any"
+    )
+
+    @cached_property
+    def urls(self) -> UrlRule:
+        """`https_only` and `ports`, as what judges urls."""
+        return UrlRule.read(self.https_only, self.ports)
 
     @property
     def networks(self) -> tuple[Network, ...]:

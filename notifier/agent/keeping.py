@@ -23,7 +23,7 @@ from notifier.ledger.database import Database
 LEASE = "keeper"
 #: Seconds: between two rounds, of the lease, between two looks at deadlines, at retention, at how much is held.
 ROUND, SPAN, DEADLINES, PRUNING, COUNTING = 2.0, 15.0, 60.0, 600.0, 10.0
-#: Seconds between two pieces of the same work: facts want to be written meanwhile.
+#: Seconds between two pieces of the same work: facts want to be written meanwhile. (A release says itself how many.)
 BREATH = 0.02
 #: Of the lease: it is renewed when a third of it is over, also in the middle of a long round.
 RENEWAL = SPAN / 3
@@ -71,7 +71,9 @@ class Keeper:
         """Begin; the first round is at once."""
         rounds: dict[str, Callable[[], Awaitable[None]]] = {
             "lease": self._keep_lease,
-            "release": partial(self._forever, ROUND, self._release.round, self._news),
+            "release": partial(
+                self._forever, ROUND, self._release.round, self._news, soon=lambda _: self._release.pause
+            ),
             "replays": partial(self._forever, ROUND, self._replaying.round, self._replaying.started),
             "deadlines": partial(self._forever, DEADLINES, self._release.end_overdue),
             "pruning": partial(self._forever, PRUNING, self._prune),
@@ -80,7 +82,8 @@ class Keeper:
         self._tasks = [watched(f"keeper {name}", work) for name, work in rounds.items()]
 
     def wake(self) -> None:
-        """There may be something to release."""
+        """There may be something to release, now or in a moment."""
+        self._release.expect()
         self._news.set()
 
     async def close(self) -> None:
@@ -116,22 +119,29 @@ class Keeper:
             await asyncio.sleep(RENEWAL if mine else ROUND)
 
     async def _forever(
-        self, pause: float, work: Callable[[], Awaitable[object]], news: asyncio.Event | None = None
+        self,
+        pause: float,
+        work: Callable[[], Awaitable[object]],
+        news: asyncio.Event | None = None,
+        soon: Callable[[object], float] | None = None,
     ) -> None:
-        """Work under the lease, again at once while there is more to do, else after a pause or at news."""
+        """Work under the lease, again after a pause or at news. soon: seconds until then, from what the work returned;
+        by default at once while that says there is more to do.
+        """
         news = news or asyncio.Event()
+        soon = soon or (lambda more: BREATH if more else pause)
         while True:
             await self._lease.wait()
             news.clear()
+            seconds = pause
             try:
-                more = await work() if self.holds else False
+                if self.holds:
+                    seconds = soon(await work())
             except NotifierError as error:  # of the database, the broker, this machine's copy of the merchants
                 logs.event("keeper.waits", logging.WARNING, why=str(error))
-                more = False
             except Exception as error:
                 logs.event("failed", logging.ERROR, exc_info=error, what="a round of the keeper")
-                more = False
-            await _either(news, BREATH if more else pause)
+            await _either(news, seconds)
 
     async def _count(self) -> None:
         self.held = await holding.count(self._database)

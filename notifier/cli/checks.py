@@ -58,11 +58,13 @@ def secret(settings: Settings) -> Finding:
 def egress(settings: Settings) -> Finding:
     """Whether the guard against internal addresses has holes that production should not have."""
     allowed = settings.egress.networks
+    how = ", by https alone" if settings.egress.https_only else ""
+    how += f", on ports {settings.egress.ports} alone" if settings.egress.ports else ""
     if not allowed:
-        return Finding("egress", "ok", "callbacks reach globally reachable addresses only")
+        return Finding("egress", "ok", f"callbacks reach globally reachable addresses only{how}")
     holes = [f"{network} ({hole})" for network in allowed if (hole := _hole(network))]
     if not holes:
-        return Finding("egress", "ok", f"callbacks also reach {settings.egress.allow}")
+        return Finding("egress", "ok", f"callbacks also reach {settings.egress.allow}{how}")
     return Finding(
         "egress",
         "warn",

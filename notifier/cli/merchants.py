@@ -16,7 +16,7 @@ from notifier.cli.ctl_options import For, Reason, span
 from notifier.cli.ledger_line import reading
 from notifier.cli.options import AsJson
 from notifier.cli.stating import stated
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import check_known_merchant, check_merchant
 from notifier.errors import NotFound
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def add(
       notifier merchants add shop-7 --url https://shop-7.example/hooks
       notifier merchants add shop-8 --url https://shop-8.example/n --ladder wechat --ack json:code=SUCCESS
     """
+    check_merchant(merchant)
     fields = stated(url, ladder, ack, concurrency, rate, header, secret)
     _change("add", merchant, f"{merchant} is registered", as_json, fields=fields)
 
@@ -111,7 +112,7 @@ def show(merchant: Merchant, as_json: AsJson = False) -> None:
     Examples:
       notifier merchants show shop-7
     """
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     found = reading(lambda database: _one(database, merchant))
     if as_json:
         print_json(found)
@@ -160,7 +161,7 @@ def remove(
     Examples:
       notifier merchants remove shop-7 --yes
     """
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     if not yes:
         _ask(f"Remove {merchant} and its signing secrets?")
     _change("remove", merchant, f"{merchant} is removed", as_json, why=reason)
@@ -242,7 +243,7 @@ def try_(merchant: Merchant, as_json: AsJson = False) -> None:
     Examples:
       notifier notifications show $(notifier merchants test shop-7)
     """
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     sent = ask_agent("merchants.test", {"merchant": merchant, "who": who()})
     if as_json:
         print_json(sent)
@@ -260,7 +261,7 @@ def _change(
     why: str | None = None,
     seconds: float | None = None,
 ) -> None:
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     asked = {"op": op, "merchant": merchant, "fields": dict(fields or {}), "who": who(), "why": why, "for": seconds}
     done = ask_agent("merchants.change", asked, PATIENCE)
     account = live.account(done["live"])

@@ -19,7 +19,6 @@ from notifier.domain.notification import (
     check_id,
     check_merchant,
     check_reference,
-    check_url,
     fresh_id,
     is_traceparent,
 )
@@ -68,7 +67,7 @@ def compose(
         merchant=check_merchant(merchant),
         payload=payload,
         content_type=content_type,
-        url=None if url is None else check_url(url),
+        url=None if url is None else settings.egress.urls.check(url),
         ladder=chosen.require(settings.tiers),
         reference=None if reference is None else check_reference(reference),
         traceparent=traceparent,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from setproctitle import setproctitle
 
 from notifier.errors import ChildFailed
+from notifier.importing import for_good
 from notifier.supervision.child import guard
 
 
@@ -29,15 +30,18 @@ def _become(options: argparse.Namespace) -> int:
     """Each role imports only what is its own, and after the guard and the title: imports are slow."""
     match options.role:
         case "agent":
-            from notifier.processes import agent
+            with for_good():
+                from notifier.processes import agent
 
             return agent.main(options.slot, options.epoch, options.fd)
         case "api":
-            from notifier.processes import api
+            with for_good():
+                from notifier.processes import api
 
             return api.main(options.slot, options.epoch, options.fd)
         case _:
-            from notifier.processes import tier
+            with for_good():
+                from notifier.processes import tier
 
             return tier.main(options.tier, options.partition, options.slot, options.epoch, options.fd)
 

@@ -17,16 +17,21 @@ import uvloop
 from setproctitle import setproctitle
 
 from notifier import logs
+from notifier.agent import breakers, overflow
+from notifier.agent.allowance import Allowance
+from notifier.agent.breakers import Breakers
 from notifier.agent.cancelling import Cancelling
 from notifier.agent.desk import Desk
 from notifier.agent.fleet import Fleet
 from notifier.agent.intake import Intake
 from notifier.agent.keeping import Keeper
 from notifier.agent.marking import Marker
+from notifier.agent.overflow import Overflows
 from notifier.agent.pace import Pace
 from notifier.agent.registrar import Registrar
 from notifier.agent.release import Release
 from notifier.agent.replaying import Replaying
+from notifier.agent.sharing import Sharing
 from notifier.agent.watched import watched
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
@@ -48,7 +53,7 @@ from notifier.supervision.child import Parent
 
 #: The key of the desired state that says how far the registry is.
 REGISTRY = "registry"
-#: Seconds that this machine's processes get to live by a change of the registry.
+#: Seconds that this machine's processes get to live by a change.
 PUSH = 5.0
 #: Seconds over which the rate of facts is taken.
 _SPAN = 5.0
@@ -86,8 +91,12 @@ class AgentProcess:
         )
         pace = Pace(settings.release_rate)
         publishing = (self._database, self._publisher, topology, marker, pace, self._merchant)
+        self._breakers = Breakers(time.time)
+        self._sharing = Sharing(settings.machine, self._fleet.tell, time.time)
+        self._overflows = Overflows(self._database, self._clear, self._set, time.time)
         self._release = Release(
             *publishing,
+            Allowance(settings.isolation, self._breakers, time.time),
             lambda merchant: merchant in self._blocked,
             settings.default_ladder,
             settings.tiers,
@@ -113,7 +122,7 @@ class AgentProcess:
             Entrance(topology, self._publisher, self._recorder),
         )
         self._log = LogControl(parent, "agent", settings)
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Start, work until told to drain, stop. Facts that are not stored by then stay with the broker."""
@@ -130,21 +139,26 @@ class AgentProcess:
         self._parent.statistics = self.statistics
         await self._log.follow()
         await self._parent.follow(self._on_block, "block/")
+        await self._parent.follow(self._on_breaker, breakers.PREFIX)
+        await self._parent.follow(self._on_overflow, overflow.PREFIX)
         self._desk.serve(self._parent)
         await self._database.start()
         await self._registrar.start()
-        self._watching = watched("registry news", self._watch_registry)
+        self._watching.append(watched("registry news", self._watch_registry))
         self._look_again()
         await self._publisher.start(waiting=self._parent.progress)
         await self._watch.start(waiting=self._parent.progress)
         await self._fleet.start(waiting=self._parent.progress)
         await self._intake.start(waiting=self._parent.progress)
+        self._watching.append(watched("overflow", self._overflows.watch))
+        self._watching.append(watched("breakers for other machines", self._sharing.run))
         self._keeper.start()
 
     async def _stop(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
         await self._watch.close()
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         await self._keeper.close()
         await self._intake.close()
         await self._registrar.close()
@@ -178,7 +192,8 @@ class AgentProcess:
         return await self._registrar.follow(version, critical)
 
     async def _on_verb(self, verb: str, body: Mapping[str, Any], timeout: float) -> Mapping[str, Any]:
-        return await self._parent.control(verb, body, timeout=timeout)
+        with self._sharing.heard(body):
+            return await self._parent.control(verb, body, timeout=timeout)
 
     async def _on_block(self, key: str, value: Any) -> None:
         """Overrides of this machine: what they hold would be held again at once."""
@@ -188,6 +203,24 @@ class AgentProcess:
         else:
             self._blocked.pop(merchant, None)
             self._keeper.wake()
+
+    async def _on_breaker(self, key: str, value: Any) -> None:
+        """A breaker opened, closed, or is being tried, on this machine or another."""
+        self._breakers.follow(key, value)
+        self._sharing.follow(key, value)
+        self._keeper.wake()
+
+    async def _on_overflow(self, key: str, value: Any) -> None:
+        """A tier process has no room for a merchant, or has again: something will be held, and may go on soon."""
+        self._overflows.follow(key, value)
+        self._keeper.wake()
+
+    async def _clear(self, key: str) -> None:
+        await self._parent.control("clear", {"key": key, "timeout": PUSH}, timeout=PUSH + 2)
+
+    async def _set(self, key: str, value: Any, seconds: float) -> None:
+        body = {"key": key, "value": value, "for": seconds, "timeout": PUSH}
+        await self._parent.control("push", body, timeout=PUSH + 2)
 
     async def _switch_off(self, fact: Mapping[str, Any]) -> None:
         """A `stopped` fact: the merchant's endpoint is gone for good."""

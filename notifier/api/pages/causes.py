@@ -233,14 +233,38 @@ def _held(group: Mapping[str, Any], reason: str, merchant: Mapping[str, Any] | N
             "sent within seconds, the oldest first; there is nothing to do.",
             again=False,
         )
-    said = {
-        "breaker-open": f"{name} failed so often that it is given a rest.",
-        "no-room": f"{name} is slow, and has as many calls under way as it may.",
-    }
+    if reason == "breaker-open":
+        return _rested(group, merchant)
+    if reason == "no-room":
+        return Judgement(
+            "wait",
+            f"{name} is slow, and has as many calls under way as it may.",
+            f"They are kept here so that nobody has to wait behind {name}, and go out by themselves, the oldest first, "
+            f"as fast as it answers. If it can take more calls at once, allow it: notifier merchants set {name} "
+            "--concurrency 50",
+            quote=str(group.get("detail") or ""),
+            again=False,
+        )
     return Judgement(
         "wait",
-        said.get(reason, f"They are kept back: {reason}."),
+        f"They are kept back: {reason}.",
         "They are kept here and go out by themselves; there is nothing to do.",
+        quote=str(group.get("detail") or ""),
+        again=False,
+    )
+
+
+def _rested(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
+    """Its breaker is open: what it failed with, if one of these was tried before, and how it comes to an end."""
+    name, error = group["merchant"], group.get("last_error")
+    failure, _, _ = said_of(name, error, group.get("last_status")) if error else ("", "", False)
+    return Judgement(
+        "bad",
+        f"{name} failed so often that it is given a rest.",
+        f"{failure} These are kept here. From time to time one of them is sent to try {name}; as soon as it "
+        "acknowledges one, all go out by themselves, the oldest first. So its server, or its address, has to be put "
+        "right.".strip(),
+        _address_ways(group, merchant),
         quote=str(group.get("detail") or ""),
         again=False,
     )

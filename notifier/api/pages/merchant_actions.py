@@ -44,7 +44,7 @@ async def add(request: Request, parts: Given) -> Response:
         return await _new_again(request, parts, {"id": merchant, **values}, {"id": str(error)})
     wanted = {name: value for name, value in _numbers(values).items() if value != ""}
     try:
-        stated(wanted, parts.settings.named_ladders, parts.settings.tiers, secret=False)
+        _checked(parts, wanted)
         done = await routes.add(request, parts, {"id": merchant, **wanted})
     except InvalidMerchant as error:
         return await _new_again(request, parts, {"id": merchant, **values}, error.problems)
@@ -142,12 +142,17 @@ async def change(request: Request, parts: Given, merchant: str) -> Response:
     values = {name: frame.one(fields, name) for name in FIELDS}
     wanted = {name: None if value == "" else value for name, value in _numbers(values).items()}
     try:
-        stated(wanted, parts.settings.named_ladders, parts.settings.tiers, secret=False)
+        _checked(parts, wanted)
     except InvalidMerchant as error:
         said = {"tone": "bad", "words": "This was not saved: look at the fields that are marked."}
         return await shown_page(request, parts, merchant, values, error.problems, 422, said=said)
     done = await routes.change(request, parts, merchant, wanted)
     return _done(request, fields, merchant, f"The settings of {merchant} are saved", done)
+
+
+def _checked(parts: Parts, wanted: Mapping[str, Any]) -> None:
+    settings = parts.settings
+    stated(wanted, settings.named_ladders, settings.tiers, settings.egress.urls, secret=False)
 
 
 async def _clear(parts: Parts, merchant: str) -> None:

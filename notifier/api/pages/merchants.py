@@ -13,7 +13,7 @@ from notifier.api.pages import causes, frame, looking, story, words
 from notifier.api.pages.frame import PageRoute
 from notifier.api.parts import Given, Parts
 from notifier.domain.merchant import Standing
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import check_known_merchant
 from notifier.ledger import merchants, notifications
 from notifier.ledger.flow import rates
 from notifier.ledger.notifications import Filter
@@ -78,7 +78,7 @@ async def shown_page(
     **around: Any,
 ) -> Response:
     """The page of a merchant. values, problems: of a form that was not accepted."""
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     database = parts.database
     it = await looking.registered(parts, merchant)
     undelivered = await looking.undelivered(parts, request.app.state.samples, merchant=merchant)

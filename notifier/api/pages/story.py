@@ -27,8 +27,8 @@ _REASONS = {
     "blocked": "the merchant is blocked",
     "disabled": "the merchant is disabled",
     "unknown-merchant": "nobody has said where the merchant is to be reached",
-    "breaker-open": "the merchant failed so often that it is given a rest",
-    "no-room": "the merchant has as many calls under way as it may",
+    "breaker-open": "the merchant failed so often that it is given a rest, and is tried with one call now and then",
+    "no-room": "the merchant has as many calls under way as it may; its turn comes as they are answered",
 }
 
 

@@ -14,7 +14,6 @@ from queues import Bench
 
 from notifier.broker.connection import Link
 from notifier.broker.declare import declare
-from notifier.broker.node import PrivateNode
 from notifier.broker.topology import Topology, owned_names
 from notifier.domain.tier import Tier
 
@@ -52,13 +51,6 @@ async def topology(deleting: Channel) -> AsyncIterator[Topology]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a heartbeat of 1 s a dead line is noticed after 2 s instead of 6."""
     monkeypatch.setattr(aiormq.Connection, "HEARTBEAT_GRACE_MULTIPLIER", 1)
-
-
-@pytest.fixture(scope="session")
-async def own_node() -> AsyncIterator[PrivateNode]:
-    """A broker that a test may kill, alarm and close connections of, without harm to the others' broker."""
-    async with await PrivateNode.start() as node:
-        yield node
 
 
 @pytest.fixture

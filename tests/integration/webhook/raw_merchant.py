@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -131,10 +132,24 @@ class Names(AbstractResolver):
         """Nothing to close."""
 
 
+class LibraryNames(Names):
+    """Reads spellings of numbers as the C library does, without asking any server; else as the tests' names."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except (socket.gaierror, UnicodeError):
+            return await super().resolve(host, port, family)
+        addresses = [str(each[4][0]) for each in found]
+        return await Names({host: addresses}).resolve(host, port, family)
+
+
 @contextlib.asynccontextmanager
 async def a_webhook(allow: str = LOOPBACK, timeout: float = 5, **options: Any) -> AsyncIterator[Webhook]:
     """A started client. Egress settings among the options are taken out; names resolve only where a test says so."""
-    limits = {name: options.pop(name) for name in ("connect_timeout", "answer_limit") if name in options}
+    limits = {name: options.pop(name) for name in Egress.model_fields if name in options}
     webhook = Webhook(
         Egress(allow=allow, timeout=timeout, **limits), **{"resolver": Names({"localhost": ["127.0.0.1"]}), **options}
     )
@@ -143,6 +158,18 @@ async def a_webhook(allow: str = LOOPBACK, timeout: float = 5, **options: Any) -
         yield webhook
     finally:
         await webhook.close()
+
+
+@contextlib.contextmanager
+def memory_below(most: int) -> Iterator[None]:
+    """The block allocates at no time more than `most` bytes beyond what there was."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak:,} bytes"
 
 
 def a_notification(url: str | None, **fields: Any) -> Notification:
