@@ -62,7 +62,7 @@ _SPAN = 5.0
 class AgentProcess:
     """The parts of the agent and the order in which they start and stop."""
 
-    def __init__(self, parent: Parent, epoch: int, settings: Settings) -> None:
+    def __init__(self, parent: Parent, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
         topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
@@ -73,7 +73,7 @@ class AgentProcess:
         self._database = LateDatabase(settings.database)
         self._registry = Registry(state_dir)
         self._publisher = Publisher(settings.amqp_urls, topology, "agent publish")
-        self._watch = RecordWatch(parent, settings, topology, epoch)
+        self._watch = RecordWatch(parent, settings, topology)
         self._recorder = Recorder(self._publisher, topology)
         self._writer = FactWriter(self._database)
         marker = Marker(self._writer, self._recorder)
@@ -279,4 +279,4 @@ class AgentProcess:
 def main(slot: str, epoch: int, fd: int) -> int:
     """The whole life of the agent; returns its exit code. fd: this end of the pipe to the master."""
     setproctitle("notifier: agent")
-    return uvloop.run(live(fd, slot, epoch, "agent", lambda parent, settings: AgentProcess(parent, epoch, settings)))
+    return uvloop.run(live(fd, slot, epoch, "agent", AgentProcess))

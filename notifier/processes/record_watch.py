@@ -24,15 +24,14 @@ LOOK, FIRST = 5.0, 10.0
 class RecordWatch:
     """Tells the master what is to be staffed. Over a connection of its own: reading the record publishes.
 
-    epoch: of this process. In the first one another number of partitions than the settings' ends the service; later
-    ones follow the record, since somebody changed it while the service ran.
+    Until the master has been told once, another number of partitions than the settings' ends the service; later it is
+    the record that counts, since somebody changed it while the service ran.
     """
 
-    def __init__(self, parent: Parent, settings: Settings, topology: Topology, epoch: int) -> None:
+    def __init__(self, parent: Parent, settings: Settings, topology: Topology) -> None:
         self._parent = parent
         self._settings = settings
         self._topology = topology
-        self._epoch = epoch
         self._told: Staffing | None = None
         self._unfinished = False
         self._record = KeptRecord(settings.amqp_urls, topology)
@@ -59,7 +58,7 @@ class RecordWatch:
         await self._record.close()
 
     def _check(self, staffing: Staffing) -> None:
-        if self._epoch == 1 and staffing.partitions != self._settings.partitions:
+        if self._parent.boot.get("unstaffed") and staffing.partitions != self._settings.partitions:
             raise OtherPartitions(
                 f"namespace {self._topology.namespace} has {_counted(staffing.partitions)}, and the settings say "
                 f"{self._settings.partitions}. Either set NOTIFIER_PARTITIONS={staffing.partitions}, or change it for "

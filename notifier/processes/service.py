@@ -116,11 +116,12 @@ class _Crew:
         self._cast = cast
         self._chosen = _chosen(settings, cast.tiers)
         self._staffing = Staffing.stated(settings)
+        self._unstaffed = True  # nobody has looked at the record yet
         self._run = secrets.token_hex(8)  # what an agent of an earlier service said is none of this one's
 
     def recast(self, word: Any) -> list[Program]:
         """The programs from now on. word: of a `Staffing`."""
-        self._staffing = Staffing.read(word)
+        self._staffing, self._unstaffed = Staffing.read(word), False
         return self.programs(self._settings)
 
     def programs(self, settings: Settings) -> list[Program]:
@@ -130,7 +131,7 @@ class _Crew:
         posts = list(self._staffing.posts(of.tiers, self._chosen))
         agent, api = self._cast.agent, self._cast.api
         tiers = [self._tier(of, post, watch=not agent and post is posts[0]) for post in posts]
-        return tiers + [_agent_program(of, self._run)] * agent + [_api_program(of, self._run)] * api
+        return tiers + [_agent_program(of, self._run, self._unstaffed)] * agent + [_api_program(of, self._run)] * api
 
     def _tier(self, settings: Settings, post: Post, *, watch: bool) -> Program:
         command = [*_command("tier"), "--tier", post.tier.name]
@@ -144,6 +145,7 @@ class _Crew:
             "retired": post.retired,
             "registry": self._cast.agent,  # there is one, which brings the merchants and keeps them fresh
             "watch": watch,
+            "unstaffed": self._unstaffed,
         }
         return Program(post.slot, tuple(command), boot, groups=("tier", f"tier:{post.tier.name}"))
 
@@ -154,8 +156,9 @@ def _of_tiers(settings: Settings) -> dict[str, Any]:
     return known | {"database_url": None, "api": known["api"] | {"token": None}}
 
 
-def _agent_program(settings: Settings, run: str) -> Program:
-    return Program("agent", tuple(_command("agent")), _boot(settings, run), groups=("agent",), rank=1)
+def _agent_program(settings: Settings, run: str, unstaffed: bool) -> Program:
+    boot = _boot(settings, run) | {"unstaffed": unstaffed}
+    return Program("agent", tuple(_command("agent")), boot, groups=("agent",), rank=1)
 
 
 def _api_program(settings: Settings, run: str) -> Program:

@@ -92,7 +92,7 @@ class TierProcess:
             f"{name} consume",
             own=topology.working(tier, post.partition) if post.retired else None,
         )
-        self._watch = RecordWatch(parent, settings, topology, epoch) if parent.boot.get("watch") else None
+        self._watch = RecordWatch(parent, settings, topology) if parent.boot.get("watch") else None
         self._control = TierControl(
             parent,
             post.name,

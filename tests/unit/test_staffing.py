@@ -107,6 +107,7 @@ def test_the_master_takes_the_word_of_the_record_for_all_programs() -> None:
     assert programs["tier:1s.1"].argv[-4:] == ("--tier", "1s", "--partition", "1")
     assert programs["tier:1s.1"].groups == ("tier", "tier:1s")
     assert {program.boot["settings"]["partitions"] for program in programs.values()} == {2}
+    assert not any(program.boot["unstaffed"] for program in programs.values())  # what is started now does not judge
     assert [name for name, program in programs.items() if program.boot.get("retired")] == [
         *("tier:1s", "tier:3s", "tier:5s.0", "tier:5s.1", "tier:5s")
     ]
