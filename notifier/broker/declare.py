@@ -34,10 +34,7 @@ async def declare(channel: Channel, topology: Topology) -> None:
     """
     try:
         async with asyncio.timeout(_PATIENCE):
-            number = await record.number_of(channel, topology)
-            await record.declare_exchanges(channel, topology)
-            await record.note_tiers(channel, topology)
-            await _declare(channel, replace(topology, partitions=number or topology.partitions), whole=bool(number))
+            await _declare_as_recorded(channel, topology)
     except TimeoutError:
         raise BrokerError(
             f"the broker did not answer within {_PATIENCE:.0f} s while its queues were declared"
@@ -75,6 +72,22 @@ async def unbind_one(channel: Channel, binding: Binding) -> None:
         await channel.exchange_unbind(destination=to, source=source, routing_key=key)
     else:
         await channel.queue_unbind(to, source, routing_key=key)
+
+
+async def _declare_as_recorded(channel: Channel, topology: Topology) -> None:
+    """With the recorded number; if that was changed in the meantime, what was bound for the old one is taken back."""
+    number = await record.number_of(channel, topology)
+    await record.declare_exchanges(channel, topology)
+    await record.note_tiers(channel, topology)
+    actual = replace(topology, partitions=number or topology.partitions)
+    await _declare(channel, actual, whole=number is not None)
+    if number is None or await record.is_marked(channel, actual):
+        return
+    now = await record.number_of(channel, topology)
+    stale = set(actual.to_work) - set(replace(topology, partitions=now or number).to_work)
+    for binding in stale:
+        await unbind_one(channel, binding)
+    await _declare_as_recorded(channel, topology)
 
 
 async def _declare(channel: Channel, topology: Topology, *, whole: bool) -> None:

@@ -127,8 +127,7 @@ class Record:
 
     async def is_marked(self, number: int) -> bool:
         """Whether the mark of this number stands."""
-        async with _beside(self._channel) as asking:
-            return await stands(asking, _with(self._topology, number).mark)
+        return await is_marked(self._channel, _with(self._topology, number))
 
     async def set_mark(self, number: int) -> None:
         """Let everybody who connects with this number know that it is right."""
@@ -236,14 +235,19 @@ async def number_of(channel: Channel, topology: Topology) -> int | None:
     somebody changes it, for a while; then BrokerError. channel: only its connection is used, and nothing published
     there.
     """
-    async with _beside(channel) as asking:
-        if await stands(asking, topology.mark):
-            return topology.partitions
+    if await is_marked(channel, topology):
+        return topology.partitions
     async with _beside(channel) as asking:
         is_old = await stands(asking, topology.work)
     urls = [str(channel.connection.url)]
     async with reading(urls, topology, "record", _PATIENCE) as record:
         return await _asked(record, topology, is_old)
+
+
+async def is_marked(channel: Channel, topology: Topology) -> bool:
+    """Whether the mark of the topology's number stands. channel: only its connection is used."""
+    async with _beside(channel) as asking:
+        return await stands(asking, topology.mark)
 
 
 async def _asked(record: Record, topology: Topology, is_old: bool) -> int | None:

@@ -138,3 +138,26 @@ async def test_a_message_without_a_merchant_finds_a_way_too(broker, topology: To
         pass
     await bench.publish(topology.work, "0s", b"nameless")
     assert await lying(bench, topology) == {b"nameless": 1}
+
+
+async def test_who_declares_so_slowly_that_the_number_changes_meanwhile_takes_back_what_is_stale(
+    broker, topology: Topology, bench: Bench, monkeypatch
+) -> None:
+    """It had seen the mark, and binds long after the grace of the change."""
+    async with publishing(broker.url, topology):
+        pass
+    bind, changed = declare.bind_one, False
+
+    async def slow(channel, binding) -> None:
+        nonlocal changed
+        if not changed:
+            changed = True
+            await change(broker.url, topology, 2)
+        await bind(channel, binding)
+
+    async with publishing(broker.url, replace(topology, partitions=2)):
+        monkeypatch.setattr(declare, "bind_one", slow)
+        async with publishing(broker.url, topology):
+            pass
+    await bench.publish(topology.work, "1s", b"once", {"merchant": "m"})
+    assert await lying(bench, topology) == {b"once": 1}
