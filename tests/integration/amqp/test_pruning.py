@@ -19,7 +19,7 @@ from notifier.broker.reshaping import change_partitions
 from notifier.broker.topology import Topology
 from notifier.domain.tier import Tier
 
-SECOND, LATER = Tier(1), Tier(5)
+KEPT, GONE = Tier(5), Tier(1)
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +32,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lean(topology: Topology) -> Topology:
-    """The ladder of today: 5s is in it no more."""
-    return replace(topology, tiers=(Tier(0), SECOND))
+    """The ladder of today: 1s is in it no more."""
+    return replace(topology, tiers=(Tier(0), KEPT))
 
 
 @pytest.fixture
@@ -55,33 +55,33 @@ async def recorded(url: str, topology: Topology) -> Recorded:
 async def test_an_empty_tier_is_deleted_with_all_that_led_to_it(
     broker, topology: Topology, lean: Topology, bench: Bench, grown
 ) -> None:
-    assert await pruned(broker.url, lean) == Pruned(gone=["tier 5s"])
-    assert not await bench.stands(topology.wait_queue(LATER))
-    assert not await bench.stands(topology.work_queue(LATER))
+    assert await pruned(broker.url, lean) == Pruned(gone=["tier 1s"])
+    assert not await bench.stands(topology.wait_queue(GONE))
+    assert not await bench.stands(topology.work_queue(GONE))
     assert (await recorded(broker.url, topology)).tiers == lean.tiers
     with pytest.raises(Exception, match="NO_ROUTE"):
-        await bench.publish(topology.wait, "5s")
-    assert await bench.stands(topology.wait_queue(SECOND))
+        await bench.publish(topology.wait, "1s")
+    assert await bench.stands(topology.wait_queue(KEPT))
 
 
 async def test_a_tier_that_comes_back_is_as_before(broker, topology, lean, bench: Bench, grown) -> None:
     await pruned(broker.url, lean)
     async with publishing(broker.url, topology) as publisher:
-        await publisher.publish_by(topology.way(LATER), message(b"again"))
-    assert LATER in (await recorded(broker.url, topology)).tiers
-    assert [each.body for each in await bench.take(topology.work_queue(LATER))] == [b"again"]
+        await publisher.publish_by(topology.way(GONE), message(b"again"))
+    assert GONE in (await recorded(broker.url, topology)).tiers
+    assert [each.body for each in await bench.take(topology.work_queue(GONE))] == [b"again"]
 
 
 @pytest.mark.parametrize("where", ["wait", "work"])
 async def test_a_tier_that_holds_something_stays_untouched(
     broker, topology, lean, bench: Bench, grown, where: str
 ) -> None:
-    await bench.publish(f"{topology.namespace}.{where}", "5s", b"waits")
+    await bench.publish(f"{topology.namespace}.{where}", "1s", b"waits")
     done = await pruned(broker.url, lean)
-    assert (done.gone, list(done.kept)) == ([], ["tier 5s"])
-    assert done.kept["tier 5s"].startswith("1 in ")
-    await bench.publish(topology.wait, "5s", b"still open")
-    assert {each.body for each in await bench.take(topology.work_queue(LATER), 2)} == {b"waits", b"still open"}
+    assert (done.gone, list(done.kept)) == ([], ["tier 1s"])
+    assert done.kept["tier 1s"].startswith("1 in ")
+    await bench.publish(topology.wait, "1s", b"still open")
+    assert {each.body for each in await bench.take(topology.work_queue(GONE), 2)} == {b"waits", b"still open"}
 
 
 async def test_what_comes_in_while_it_is_watched_keeps_it(broker, topology, lean, bench: Bench, grown) -> None:
@@ -90,23 +90,23 @@ async def test_what_comes_in_while_it_is_watched_keeps_it(broker, topology, lean
 
     async def publish() -> None:
         async with publishing(broker.url, topology) as publisher:
-            await publisher.publish_by(topology.way(LATER), message(b"late"))
+            await publisher.publish_by(topology.way(GONE), message(b"late"))
 
     def begin(_: str) -> None:
         publishes.append(asyncio.create_task(publish()))
 
     done = await prune([broker.url], lean, 10, 3, begin)
     await asyncio.gather(*publishes)
-    assert done.kept["tier 5s"] == f"something came in: 1 in {topology.wait_queue(LATER)}"
-    assert [each.body for each in await bench.take(topology.work_queue(LATER))] == [b"late"]
-    assert LATER in (await recorded(broker.url, topology)).tiers
+    assert done.kept["tier 1s"].startswith("something came in: 1 in ")
+    assert [each.body for each in await bench.take(topology.work_queue(GONE))] == [b"late"]
+    assert GONE in (await recorded(broker.url, topology)).tiers
 
 
 @pytest.mark.parametrize("where", ["wait", "work"])
 async def test_what_comes_in_at_the_very_moment_of_the_deletion_is_not_lost(
     broker, topology, lean, bench: Bench, grown, monkeypatch, where: str
 ) -> None:
-    queue = f"{topology.namespace}.{where}.5s"
+    queue = f"{topology.namespace}.{where}.1s"
     delete = Channel.queue_delete
 
     async def published_before(channel: Channel, name: str = "", *arguments, **named):
@@ -116,28 +116,28 @@ async def test_what_comes_in_at_the_very_moment_of_the_deletion_is_not_lost(
 
     monkeypatch.setattr(Channel, "queue_delete", published_before)
     done = await pruned(broker.url, lean)
-    assert done.kept == {"tier 5s": "something came in while it was deleted; it is there again"}
+    assert done.kept == {"tier 1s": "something came in while it was deleted; it is there again"}
     monkeypatch.undo()
-    (last,) = await bench.take(topology.work_queue(LATER))
+    (last,) = await bench.take(topology.work_queue(GONE))
     assert (last.body, last.message_id, last.headers["kept"]) == (b"last", "last-1", "yes")
-    assert LATER in (await recorded(broker.url, topology)).tiers
-    await bench.publish(topology.wait, "5s", b"open again")
-    await bench.take(topology.work_queue(LATER))
+    assert GONE in (await recorded(broker.url, topology)).tiers
+    await bench.publish(topology.wait, "1s", b"open again")
+    await bench.take(topology.work_queue(GONE))
 
 
 async def test_what_a_service_still_consumes_stays_and_goes_on_being_fed(
     broker, topology, lean, bench: Bench, grown
 ) -> None:
     came: asyncio.Queue[object] = asyncio.Queue()
-    consumer = Consumer([broker.url], topology, topology.work_queue(LATER), 5, came.put_nowait)
+    consumer = Consumer([broker.url], topology, topology.work_queue(GONE), 5, came.put_nowait)
     await consumer.start(10)
     try:
         done = await pruned(broker.url, lean)
-        await bench.publish(topology.wait, "5s")
+        await bench.publish(topology.wait, "1s")
         await asyncio.wait_for(came.get(), 10)
     finally:
         await consumer.close()
-    assert "is still consumed" in done.kept["tier 5s"]
+    assert "is still consumed" in done.kept["tier 1s"]
 
 
 async def test_messages_in_the_hands_of_a_cancelled_consumer_keep_it(
@@ -145,33 +145,33 @@ async def test_messages_in_the_hands_of_a_cancelled_consumer_keep_it(
 ) -> None:
     """They are neither ready nor consumed, and would be lost with the queue if their process died."""
     came: asyncio.Queue[object] = asyncio.Queue()
-    consumer = Consumer([broker.url], topology, topology.work_queue(LATER), 5, came.put_nowait)
+    consumer = Consumer([broker.url], topology, topology.work_queue(GONE), 5, came.put_nowait)
     await consumer.start(10)
     try:
-        await bench.publish(topology.work, "5s")
+        await bench.publish(topology.work, "1s")
         await came.get()
         await consumer.stop_taking()
         done = await pruned(broker.url, lean)
     finally:
         await consumer.close()
-    assert list(done.kept) == ["tier 5s"]
-    await bench.take(topology.work_queue(LATER))
+    assert list(done.kept) == ["tier 1s"]
+    await bench.take(topology.work_queue(GONE))
 
 
 async def test_partitions_of_before_go_together_and_the_record_forgets_their_numbers(
     broker, topology, bench: Bench, grown
 ) -> None:
     two = replace(topology, partitions=2)
-    await bench.publish(topology.work, "1s", b"of before", {"merchant": "m"})
+    await bench.publish(topology.work, "5s", b"of before", {"merchant": "m"})
     await change_partitions([broker.url], two, 10, lambda _: None)
     done = await pruned(broker.url, two)
     assert list(done.kept) == ["partitions of before"]
     assert (await recorded(broker.url, topology)).had == (1, 2)
-    assert [each.body for each in await bench.take(topology.work_queue(SECOND))] == [b"of before"]
+    assert [each.body for each in await bench.take(topology.work_queue(KEPT))] == [b"of before"]
     assert await pruned(broker.url, two) == Pruned(gone=["partitions of before"])
     assert (await recorded(broker.url, topology)).had == (2,)
     assert [await bench.stands(topology.work_queue(tier)) for tier in topology.tiers] == [False] * 3
-    await bench.publish(topology.work, "1s", b"now", {"merchant": "m"})
+    await bench.publish(topology.work, "5s", b"now", {"merchant": "m"})
 
 
 async def test_a_prune_that_dies_half_way_leaves_everything_to_the_next_one(
@@ -180,7 +180,7 @@ async def test_a_prune_that_dies_half_way_leaves_everything_to_the_next_one(
     delete = Channel.queue_delete
 
     async def dying(channel: Channel, name: str = "", *arguments, **named):
-        if name == topology.work_queue(LATER):
+        if name == topology.work_queue(GONE):
             raise RuntimeError("it died")
         return await delete(channel, name, *arguments, **named)
 
@@ -188,8 +188,8 @@ async def test_a_prune_that_dies_half_way_leaves_everything_to_the_next_one(
     with pytest.raises(RuntimeError, match="it died"):
         await pruned(broker.url, lean)
     monkeypatch.undo()
-    assert LATER in (await recorded(broker.url, topology)).tiers
+    assert GONE in (await recorded(broker.url, topology)).tiers
     monkeypatch.setattr(reshaping, "GRACE", 0.05)
-    assert await pruned(broker.url, lean) == Pruned(gone=["tier 5s"])
+    assert await pruned(broker.url, lean) == Pruned(gone=["tier 1s"])
     async with publishing(broker.url, lean):  # the mark stands again
         pass
