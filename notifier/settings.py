@@ -234,6 +234,16 @@ class Settings(BaseModel):
     ladder: CommaList = Field(
         default="default", description="the default ladder: a preset, a name in [ladders], or 1s,3s,5s"
     )
+    partitions: int = Field(
+        default=1,
+        ge=1,
+        le=64,  # broker/topology.py MOST_PARTITIONS
+        description="work queues, and processes, of each tier; the namespace's: see `notifier topology partitions`",
+    )
+    strict_order: bool = Field(
+        default=False,
+        description="one callback at a time per merchant and tier, in order of their moments; needs partitions",
+    )
     signing_secret: Annotated[SecretList, AfterValidator(_signing_secrets)] | None = Field(
         default=None,
         description="whsec_…; several, comma-separated and newest first, sign together while one is rotated",
@@ -297,6 +307,16 @@ class Settings(BaseModel):
         if section.url is not None and "egress" in others.data:
             others.data["egress"].urls.check(section.url)  # else every event would be refused, one by one
         return section
+
+    @field_validator("strict_order")
+    @classmethod
+    def _can_be_kept(cls, strict: bool, others: ValidationInfo) -> bool:
+        if strict and others.data.get("partitions") == 1:
+            raise ValueError(
+                "the order of a merchant's notifications is kept only within a partition, which one process at a time "
+                "serves on all machines: set partitions (NOTIFIER_PARTITIONS) to 2 or more"
+            )
+        return strict
 
     @field_serializer(*SECRET)
     def _secret(self, value: SecretStr | None, how: SerializationInfo) -> str | None:

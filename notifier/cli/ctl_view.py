@@ -91,7 +91,7 @@ def _slot(slot: Mapping[str, Any], pauses: Sequence[Mapping[str, Any]], now: dat
     of = slot["statistics"]
     return [
         slot["slot"],
-        slot["state"],
+        f"{slot['state']}, retired" if of.get("retired") else slot["state"],
         _or_dash(slot["pid"]),
         "–" if slot["uptime"] is None else ctl_spans.spelled(slot["uptime"]),
         str(slot["epoch"]),

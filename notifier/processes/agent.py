@@ -47,6 +47,7 @@ from notifier.ledger.pruning import Pruner
 from notifier.ledger.writing import FactWriter
 from notifier.processes.living import live, started
 from notifier.processes.log_control import LogControl
+from notifier.processes.record_watch import RecordWatch
 from notifier.registry.cache import Registry
 from notifier.registry.replica import FILE, ReplicaWriter
 from notifier.settings import Settings
@@ -66,7 +67,7 @@ class AgentProcess:
     def __init__(self, parent: Parent, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
-        topology = Topology(settings.namespace, settings.tiers, settings.delay)
+        topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
         state_dir = Path(settings.state_dir)
         self._blocked: dict[str, object] = {}
         self._began = logs.moment(int(time.time() * 1000))
@@ -74,6 +75,7 @@ class AgentProcess:
         self._database = LateDatabase(settings.database)
         self._registry = Registry(state_dir)
         self._publisher = Publisher(settings.amqp_urls, topology, "agent publish")
+        self._watch = RecordWatch(parent, settings, topology)
         self._recorder = Recorder(self._publisher, topology)
         self._writer = FactWriter(self._database, self._on_exhausted)
         marker = Marker(self._writer, self._recorder)
@@ -159,6 +161,7 @@ class AgentProcess:
         self._watching.append(watched("registry news", self._watch_registry))
         self._look_again()
         await self._publisher.start(waiting=self._parent.progress)
+        await self._watch.start(waiting=self._parent.progress)
         await self._fleet.start(waiting=self._parent.progress)
         await self._intake.start(waiting=self._parent.progress)
         self._watching.append(watched("overflow", self._overflows.watch))
@@ -167,6 +170,7 @@ class AgentProcess:
         self._operator_events.start()
 
     async def _stop(self) -> None:
+        await self._watch.close()
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
