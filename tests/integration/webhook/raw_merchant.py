@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.signature import Secret
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.webhook.client import Webhook
 
 SECRET = Secret(b"32 bytes that only tests know ..")

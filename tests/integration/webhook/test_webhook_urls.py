@@ -13,7 +13,7 @@ from raw_merchant import LibraryNames, Names, a_merchant, a_notification, a_webh
 from notifier.domain.notification import check_url
 from notifier.domain.outcome import ErrorClass
 from notifier.errors import EgressRefused, InvalidNotification
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.simulator import Simulator
 from notifier.webhook.guard import Guard
 
