@@ -34,7 +34,7 @@ from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
 from notifier.domain.urls import UrlRule, checked_ports, listed_ports
-from notifier.sections import Breaker, Isolation
+from notifier.sections import Breaker, Isolation, Operations
 
 #: These hold secrets: they are never shown.
 SECRET = ("amqp_url", "signing_secret", "database_url")
@@ -234,6 +234,16 @@ class Settings(BaseModel):
     ladder: CommaList = Field(
         default="default", description="the default ladder: a preset, a name in [ladders], or 1s,3s,5s"
     )
+    partitions: int = Field(
+        default=1,
+        ge=1,
+        le=64,  # broker/topology.py MOST_PARTITIONS
+        description="work queues, and processes, of each tier; the namespace's: see `notifier topology partitions`",
+    )
+    strict_order: bool = Field(
+        default=False,
+        description="one callback at a time per merchant and tier, in order of their moments; needs partitions",
+    )
     signing_secret: Annotated[SecretList, AfterValidator(_signing_secrets)] | None = Field(
         default=None,
         description="whsec_…; several, comma-separated and newest first, sign together while one is rotated",
@@ -281,6 +291,7 @@ class Settings(BaseModel):
     isolation: Isolation = Field(default_factory=Isolation)
     breaker: Breaker = Field(default_factory=Breaker)
     egress: Egress = Field(default_factory=Egress)
+    operations: Operations = Field(default_factory=Operations)
     log: Log = Field(default_factory=Log)
 
     @field_validator("ladder")
@@ -289,6 +300,23 @@ class Settings(BaseModel):
         if "ladders" in others.data:  # else they are wrong themselves, and told about
             named(text, _with_presets(others.data["ladders"]))
         return text
+
+    @field_validator("operations")
+    @classmethod
+    def _may_be_called(cls, section: Operations, others: ValidationInfo) -> Operations:
+        if section.url is not None and "egress" in others.data:
+            others.data["egress"].urls.check(section.url)  # else every event would be refused, one by one
+        return section
+
+    @field_validator("strict_order")
+    @classmethod
+    def _can_be_kept(cls, strict: bool, others: ValidationInfo) -> bool:
+        if strict and others.data.get("partitions") == 1:
+            raise ValueError(
+                "the order of a merchant's notifications is kept only within a partition, which one process at a time "
+                "serves on all machines: set partitions (NOTIFIER_PARTITIONS) to 2 or more"
+            )
+        return strict
 
     @field_serializer(*SECRET)
     def _secret(self, value: SecretStr | None, how: SerializationInfo) -> str | None:

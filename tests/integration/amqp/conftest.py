@@ -41,11 +41,12 @@ async def topology(deleting: Channel) -> AsyncIterator[Topology]:
     """A topology of three tiers; nothing of it is declared before the test, nothing is left of it afterwards."""
     topology = Topology(f"test-{secrets.token_hex(4)}", TIERS)
     yield topology
-    queues, exchanges = owned_names(replace(topology, mechanism="plugin"))
-    for queue in queues:
-        await deleting.queue_delete(queue, nowait=True)
-    for exchange in exchanges:
-        await deleting.exchange_delete(exchange, nowait=True)
+    for partitions in range(1, 5):
+        queues, exchanges = owned_names(replace(topology, mechanism="plugin", partitions=partitions))
+        for queue in queues:
+            await deleting.queue_delete(queue, nowait=True)
+        for exchange in exchanges:
+            await deleting.exchange_delete(exchange, nowait=True)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
