@@ -1,6 +1,6 @@
 # Every target does the set-up it needs; the second time that takes no time. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run broker test test-long faults faults-check check bench clean
+.PHONY: help setup run broker test test-long faults faults-check check bench bench-peers clean
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -51,6 +51,11 @@ bench: setup ## measure against a bare loop, counted by an nginx that receives (
 	@scripts/nginx.sh
 	$(BOUND) $(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: setup ## one in ten merchants hangs: notifier beside Celery, Dramatiq and taskiq (ARGS="--pairs 1 …")
+	@scripts/nginx.sh
+	@scripts/peers.sh
+	$(BOUND) $(BIN)/python -m benchmarks --only isolation --peers $(ARGS)
+
 clean: ## remove what set-up, tests and tools made in this directory
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,10 @@ TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "12s",
 _SHARED = pytest.StashKey[SharedBroker]()
 _OFFERED = pytest.StashKey[bool]()
 _OF_PLUGIN = "mode"
+
+
+#: A ledger by its dialect and a directory: its address, for the length of a block.
+Lending = Callable[[str, Path], contextlib.AbstractAsyncContextManager[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,17 +283,27 @@ async def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return template
 
 
+@pytest.fixture(scope="session")
+def lend_ledger(sqlite_template: Path, postgres_on_demand: PostgresOnDemand) -> Lending:
+    """Lends a migrated ledger with nothing in it, by the name of the dialect; a directory for one in a file."""
+
+    @contextlib.asynccontextmanager
+    async def lend(dialect: str, directory: Path) -> AsyncIterator[str]:
+        if dialect == "sqlite":
+            shutil.copyfile(sqlite_template, directory / "ledger.db")
+            yield f"sqlite:///{directory}/ledger.db"
+        else:
+            async with postgres_on_demand.lent() as url:
+                yield url
+
+    return lend
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def ledger_url(
-    request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path, postgres_on_demand: PostgresOnDemand
-) -> AsyncIterator[str]:
+async def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, lend_ledger: Lending) -> AsyncIterator[str]:
     """The address of a migrated ledger of this test alone: once SQLite, once PostgreSQL."""
-    if request.param == "sqlite":
-        shutil.copyfile(sqlite_template, tmp_path / "ledger.db")
-        yield f"sqlite:///{tmp_path}/ledger.db"
-    else:
-        async with postgres_on_demand.lent() as url:
-            yield url
+    async with lend_ledger(request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from typing import Literal
 from notifier.delivery.callback import UserCallback
 from notifier.domain.signature import Secret
 from notifier.errors import ConfigurationError
-from notifier.settings import Network, Settings
+from notifier.sections import Network
+from notifier.settings import Settings
 
 #: A process needs files besides its callbacks: broker connections, pipes, logs, DNS.
 SPARE_FILES = 64

@@ -43,13 +43,14 @@ def _become(options: argparse.Namespace) -> int:
             with for_good():
                 from notifier.processes import tier
 
-            return tier.main(options.tier, options.slot, options.epoch, options.fd)
+            return tier.main(options.tier, options.partition, options.slot, options.epoch, options.fd)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m notifier.processes", description=__doc__)
     parser.add_argument("role", choices=["tier", "agent", "api"])
     parser.add_argument("--tier", help="of the role tier")
+    parser.add_argument("--partition", type=int, help="of the tier, where it has several")
     parser.add_argument("--import-from", action="append", default=[], help="last place to look for modules")
     parser.add_argument("--slot", required=True)
     parser.add_argument("--epoch", type=int, required=True)

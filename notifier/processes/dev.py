@@ -112,7 +112,7 @@ class Playground:
         """Register the sample merchants and hand in one notification for each."""
         for merchant in SAMPLES:
             await self._register(merchant)
-        topology = Topology(self.settings.namespace, self.settings.tiers, self.settings.delay)
+        topology = Topology(self.settings.namespace, self.settings.tiers, self.settings.delay, self.settings.partitions)
         publisher = Publisher(self.settings.amqp_urls, topology, "dev")
         recorder = Recorder(publisher, topology)
         await publisher.start(self.settings.connect_timeout)

@@ -21,7 +21,7 @@ from notifier.domain.notification import Notification
 from notifier.domain.outcome import ErrorClass, Outcome
 from notifier.domain.signature import sign
 from notifier.errors import CallWithheld
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.webhook import retry_after
 from notifier.webhook.connector import Connector
 from notifier.webhook.exchange import Exchange, current

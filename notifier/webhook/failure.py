@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from notifier.domain.outcome import ErrorClass
 from notifier.errors import EgressRefused
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.webhook.exchange import Exchange
 from notifier.webhook.wire import AnswerTooLarge
 

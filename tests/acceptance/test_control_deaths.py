@@ -42,7 +42,13 @@ async def test_children_killed_at_random_under_load_lose_nothing_and_poison_nobo
     """Every tier has work from the start: who dies often waits longer and longer, and the others go on."""
     names = [f"{seconds}s" for seconds in range(1, tiers + 1)]
     ladders = [f"{name},{after}" for name, after in zip(names, [*names[1:], names[0]], strict=True)]
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER=",".join(names), NOTIFIER_LOG__LEVEL="warning")
+    variables = environment(
+        broker.url,
+        namespace,
+        NOTIFIER_LADDER=",".join(names),
+        NOTIFIER_LOG__LEVEL="warning",
+        NOTIFIER_ISOLATION__CONCURRENCY="1000",  # nothing is held for want of room: no agent would bring it back
+    )
     draw = random.Random(deaths)
     scripts = {"/fails-once": Script.parse("500,ok"), "/slow": Script.parse("slow:0.3")}
     async with (

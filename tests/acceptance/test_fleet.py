@@ -226,10 +226,10 @@ async def test_operators_steer_all_machines_from_one(lasting_fleet: tuple[Machin
 
 
 async def test_what_a_breaker_says_on_one_machine_is_known_on_the_other_until_it_closes_on_either(
-    fleet: tuple[Machine, Machine],
+    lasting_fleet: tuple[Machine, Machine],
 ) -> None:
     told = {"state": "open", "until": int(time.time() * 1000) + 60_000, "tier": "1s"}
-    for here, there in (fleet, reversed(fleet)):
+    for here, there in (lasting_fleet, reversed(lasting_fleet)):
         async with operator_of(here.variables) as operator, operator_of(there.variables) as other:
             await operator.ask("push", {"key": "breaker/shop", "value": told, "for": 660})
             (entry,) = await until_keys(other, "breaker/", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,9 +88,16 @@ def room(file: Path) -> str:
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@functools.cache
+def statements(file: Path) -> list[ast.Import | ast.ImportFrom]:
+    """What a file imports, read once for all questions."""
+    tree = ast.parse(file.read_bytes())
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imported(file: Path) -> Iterator[str]:
     """Full names of what a file imports, wherever in it the import stands."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in statements(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -33,6 +33,7 @@ async def stage(broker: Any, bench: Bench, topology: Topology, declared: None, l
         yield stage
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
 async def test_what_is_held_for_a_merchant_that_is_enabled_again_goes_on_where_it_was(stage: Stage) -> None:
     climbing = notification("n1", step=1, attempt=2, ladder=Ladder.parse("1s,5s"), reference="order-7")
     await stage.becomes("m1", Standing.DISABLED)
@@ -212,6 +213,7 @@ async def test_a_work_queue_that_was_deleted_is_declared_again(stage: Stage, del
     assert (await stage.next_in(Tier(1))).id == "n1"
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
 async def test_a_thousand_of_many_merchants_are_all_released_once(stage: Stage) -> None:
     names = [f"n{number}" for number in range(1000)]
     await stage.store(
@@ -275,6 +277,7 @@ async def test_a_database_that_goes_away_after_the_publish_is_told_through_the_b
     assert (fact["kind"], fact["notification"], fact["run"]) == ("released", "n1", 1)
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
 async def test_two_agents_at_once_release_each_only_once(stage: Stage) -> None:
     await stage.becomes("m1", Standing.ENABLED)
     await stage.store(*(fact for number in range(200) for fact in held(notification(f"n{number}"))))

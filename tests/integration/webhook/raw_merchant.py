@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.signature import Secret
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.webhook.client import Webhook
 
 SECRET = Secret(b"32 bytes that only tests know ..")
@@ -57,6 +57,7 @@ async def raw_merchant(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIt
         task = asyncio.create_task(merchant.follow(reader, writer))
         talks.add(task)
         task.add_done_callback(talks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also if it was cancelled before it had begun
 
     server = await asyncio.start_server(accepted, "127.0.0.1", 0, ssl=tls)
     merchant.port = server.sockets[0].getsockname()[1]

@@ -16,7 +16,7 @@ from notifier import __version__
 from notifier.domain.acknowledgement import AckRule
 from notifier.domain.outcome import ErrorClass
 from notifier.domain.signature import Secret
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.simulator import Script, Simulator
 from notifier.webhook.client import Webhook
 from notifier.webhook.wire import Wire

@@ -16,6 +16,7 @@ from raw_merchant import LibraryNames, Names, a_merchant, a_notification, a_webh
 
 from notifier.domain.outcome import ErrorClass
 from notifier.simulator import Simulator
+from notifier.webhook.exchange import Exchange, current
 from notifier.webhook.names import MOST_ADDRESSES, MOST_LOOKUPS, MOST_OF_ONE, SystemNames
 
 REMEDY = ": allow it with NOTIFIER_EGRESS__ALLOW"
@@ -208,19 +209,43 @@ async def test_a_merchant_with_hanging_names_does_not_hold_up_the_lookups_of_ano
             assert release.wait(20)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
-    names = SystemNames(lookup, patience=0.2)
-    async with Simulator() as simulator, a_webhook(resolver=names, connect_timeout=0.5) as webhook:
-        urls = [f"http://hangs{n}.test:{simulator.port}/" for n in range(2 * MOST_LOOKUPS)]
+    names = SystemNames(lookup, patience=20)
+    async with (
+        Simulator() as simulator,
+        a_webhook(resolver=names, connect_timeout=0.5) as webhook,
+        a_webhook(resolver=names, timeout=20, connect_timeout=20) as patient,
+    ):
+        urls = [f"http://hangs{n}.test:{simulator.port}/" for n in range(MOST_LOOKUPS + 1)]
         greedy = [asyncio.create_task(webhook(a_notification(url), a_merchant(id="greedy"))) for url in urls]
         await asyncio.sleep(0)  # they are under way before the other one
-        fine = await webhook(a_notification(f"http://fine.test:{simulator.port}/"), a_merchant(id="fine"))
+        fine = await patient(a_notification(f"http://fine.test:{simulator.port}/"), a_merchant(id="fine"))
         assert fine.acknowledged, fine.detail
         outcomes = await asyncio.gather(*greedy)
         assert len(looked_up) == MOST_OF_ONE + 1
         assert {outcome.error for outcome in outcomes} == {ErrorClass.DNS}
         release.set()
-        again = await webhook(a_notification(f"http://again.test:{simulator.port}/"), a_merchant(id="greedy"))
+        again = await patient(a_notification(f"http://again.test:{simulator.port}/"), a_merchant(id="greedy"))
         assert again.acknowledged, again.detail
+
+
+async def test_a_lookup_that_finds_no_room_gives_up_after_its_patience() -> None:
+    release = threading.Event()
+
+    def lookup(*_: object) -> Sequence[Any]:
+        assert release.wait(20)
+        return []
+
+    names = SystemNames(lookup, patience=0.05)
+    context = current.set(Exchange("greedy"))
+    try:
+        hanging = [asyncio.create_task(names.resolve(f"hangs{n}.test")) for n in range(MOST_OF_ONE)]
+        await asyncio.sleep(0)  # they have their room
+        with pytest.raises(socket.gaierror, match="too many lookups are under way"):
+            await names.resolve("one-more.test")
+    finally:
+        current.reset(context)
+        release.set()
+    await asyncio.gather(*hanging)
 
 
 async def test_what_a_lookup_finds_is_told_with_its_scope() -> None:

@@ -25,7 +25,7 @@ from raw_merchant import (
 
 from notifier.domain.acknowledgement import AckRule
 from notifier.domain.outcome import ErrorClass, Outcome
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.webhook.wire import MOST_ANSWER, Wire
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
+import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from raw_merchant import LibraryNames, Names, a_merchant, a_notification, a_webhook
 
 from notifier.domain.notification import check_url
 from notifier.domain.outcome import ErrorClass
 from notifier.errors import EgressRefused, InvalidNotification
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.simulator import Simulator
 from notifier.webhook.guard import Guard
 
@@ -94,6 +99,23 @@ def test_the_host_is_that_of_the_standard(url: str, host: str | None) -> None:
     else:
         target = Guard().admit(check_url(url))
         assert (target.raw_host, target.port) == (host, 80)
+
+
+@given(
+    st.sampled_from(["http", "https", "HTTP", "hTTps"]),
+    st.text(st.sampled_from("ab1.:@/?#[]%\\-_~;,=&+0x\u00e9\u3002\uff0f\uff20\u0661"), max_size=16),
+)
+def test_whoever_reads_a_url_where_it_enters_reads_the_same_as_who_dials_it(scheme: str, rest: str) -> None:
+    try:
+        parts = urlsplit(check_url(f"{scheme}://{rest}"))
+        target = Guard().admit(parts.geturl())
+    except (InvalidNotification, aiohttp.InvalidURL):
+        return
+    assert target.scheme == parts.scheme
+    assert target.port == (parts.port or {"http": 80, "https": 443}[parts.scheme])
+    assert parts.hostname is not None
+    if parts.hostname.isascii() and not parts.netloc.startswith("["):
+        assert target.raw_host == parts.hostname
 
 
 @pytest.mark.usefixtures("no_socket_is_made")
