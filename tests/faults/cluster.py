@@ -106,7 +106,7 @@ async def cluster() -> AsyncIterator[ClusterUnderTest]:
             await node._start(mapper)
             nodes.append(node)
         made = ClusterUnderTest(nodes)
-        told = await made.ctl("eval", "length(rabbit_nodes:list_running()).")
+        told = await made.ctl("eval", "length(rabbit_nodes:all_running()).")
         if told.strip() != str(len(NAMES)):
             raise BrokerError(f"{told.strip()} of {len(NAMES)} nodes have found each other")
         yield made
