@@ -52,7 +52,9 @@ async def _single() -> AsyncIterator[BrokerUnderTest]:
 async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: int) -> Row:
     print(f"{fault.name} × {repeats} …", file=sys.stderr, flush=True)
     try:
-        async with standing(broker, through_line=fault.through_line, api=fault.api, per_second=per_second) as field:
+        async with standing(
+            broker, through_line=fault.through_line, api=fault.api, settings=fault.settings, per_second=per_second
+        ) as field:
             return Row.of(fault.name, repeats, await bout(field, fault, repeats))
     except Exception as error:  # the others are still worth knowing
         traceback.print_exc()
