@@ -26,7 +26,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("line: slow", of_line.slow, through_line=True),
     Fault("line: cut inside a publish", of_line.cut_inside_a_publish, through_line=True),
     Fault("line: cut between publish and confirm", of_line.cut_before_a_confirm, through_line=True),
-    Fault("wait queue at its length limit", of_queues.wait_queue_at_its_limit),
+    Fault("wait queues at their length limit", of_queues.wait_queues_at_their_limit),
     Fault("work queue deleted", of_queues.work_queue_deleted),
     Fault("consumers cancelled", of_queues.consumers_cancelled, through_line=True),
     Fault("channel closed (exchange deleted)", of_queues.exchange_deleted),

@@ -15,7 +15,11 @@ from tests.faults.table import FAULTS
 #: Notifications per second, on whatever else runs the machine.
 _PER_SECOND = 60
 #: One of a process, one of the line, one of a queue; no broker is booted again, which takes ten seconds.
-QUICK = ("tier process: kill -9 before fact", "line: cut between publish and confirm", "wait queue at its length limit")
+QUICK = (
+    "tier process: kill -9 before fact",
+    "line: cut between publish and confirm",
+    "wait queues at their length limit",
+)
 
 
 @pytest.fixture(scope="module")
