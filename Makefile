@@ -37,7 +37,7 @@ test-long: setup ## the long repeats: hundreds of killed processes, thousands of
 	$(BOUND) $(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
 
 faults: setup ## every fault, ten times each; the table goes into docs/reliability.md (ARGS="--only TEXT --repeats N")
-	$(BOUND) $(BIN)/python -m tests.faults --page docs/reliability.md $(ARGS)
+	$(BOUND) $(BIN)/python -m tests.faults --page docs/reliability.md --json .faults.json $(ARGS)
 
 faults-check: setup ## plant bugs one at a time: the fault suite must fail on each
 	$(BOUND) $(BIN)/python -m tests.faults.check $(ARGS)

@@ -14,10 +14,11 @@ To add a fault:
    injects the fault, *asserts that it bit* (`DidNotBite` otherwise: a log line, a moment, a count that only the fault
    explains), ends it, and returns when it struck: `Window(began, ended, restored)` in Unix milliseconds. What was in
    flight between began and ended may be doubled; for a sudden death both are the same moment.
-2. Add a line to `table.FAULTS`, with what it needs (a line that can be harmed, the API, another number of repeats).
+2. Add a line to `table.FAULTS`, with what it needs (a line that can be harmed, the API, settings of its own, another
+   number of repeats).
 3. `python -m tests.faults --only NAME --repeats 3`, and once with the fault taken out of the function: it must fail.
 
 The load is steady while a fault strikes, and `bout` waits until everything is on time before the next repeat. A fault
-that needs more of the service (other settings, scripts of `notifier simulate`) takes it from `field`, which is where to
-add it.
+that needs more (scripts of `notifier simulate`, a database that can be killed) takes it from `field`, which is where to
+add it; one that needs merchants of another kind adds the kind to `merchants` and to `load._ATTEMPTS`.
 """

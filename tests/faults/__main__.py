@@ -15,9 +15,9 @@ import json
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from tests.faults.broker import BrokerUnderTest
 from tests.faults.cluster import cluster
 from tests.faults.fault import Fault
 from tests.faults.field import PER_SECOND, standing
-from tests.faults.report import Row, as_json, between_markers, markdown
+from tests.faults.report import Row, as_json, between_markers, markdown, merged, read
 from tests.faults.table import FAULTS
 
 
@@ -37,7 +37,8 @@ async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PE
     for is_cluster, some in itertools.groupby(faults, key=lambda fault: fault.cluster):
         async with cluster() if is_cluster else _single() as broker:
             for fault in some:
-                rows.append(await _row(broker, fault, repeats or fault.repeats, per_second))
+                row = await _row(broker, fault, repeats or fault.repeats, per_second)
+                rows.append(replace(row, per_second=per_second, day=f"{datetime.now(UTC):%Y-%m-%d}"))
                 _tell(rows[-1])
     return rows
 
@@ -52,7 +53,12 @@ async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: 
     print(f"{fault.name} × {repeats} …", file=sys.stderr, flush=True)
     try:
         async with standing(
-            broker, through_line=fault.through_line, api=fault.api, per_second=per_second, around=fault.around
+            broker,
+            through_line=fault.through_line,
+            api=fault.api,
+            settings=fault.settings,
+            per_second=per_second,
+            around=fault.around,
         ) as field:
             return Row.of(fault.name, repeats, await bout(field, fault, repeats))
     except Exception as error:  # the others are still worth knowing
@@ -82,23 +88,20 @@ def main() -> int:
     asked.add_argument("--only", action="append", default=[], help="faults whose name contains this")
     asked.add_argument("--repeats", type=int, help="of each fault; what the table of faults says otherwise")
     asked.add_argument("--per-second", type=int, default=PER_SECOND, help="notifications per second")
-    asked.add_argument("--json", type=Path, help="where the rows go")
+    asked.add_argument("--json", type=Path, help="where the rows go, beside those of faults that are not run")
     asked.add_argument("--page", type=Path, help="the page that gets the table between its markers")
     given = asked.parse_args()
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]  # settings of the developer must not change what is tested
     logging.getLogger("notifier").setLevel(logging.CRITICAL)  # what the load meets is no news
-    began = time.monotonic()
     rows = asyncio.run(run(_chosen(given.only), given.repeats, given.per_second))
-    note = (
-        f"Made by `make faults` on {datetime.now(UTC):%Y-%m-%d}, in {(time.monotonic() - began) / 60:.0f} minutes, "
-        f"at {given.per_second} notifications per second."
-    )
-    print(markdown(rows, note))
+    kept = read(given.json.read_text()) if given.json and given.json.exists() else []
+    table = merged(kept, rows, [fault.name for fault in FAULTS])
+    print(markdown(table))
     if given.json:
-        given.json.write_text(json.dumps(as_json(rows), indent=1) + "\n")
+        given.json.write_text(json.dumps(as_json(table), indent=1) + "\n")
     if given.page:
-        given.page.write_text(between_markers(given.page.read_text(), markdown(rows, note)))
+        given.page.write_text(between_markers(given.page.read_text(), markdown(table)))
     return 0 if all(row.good for row in rows) else 1
 
 

@@ -113,16 +113,11 @@ class Small:
 
 
 @contextlib.asynccontextmanager
-async def in_a_world(receiver: Receiver, **settings: str) -> AsyncIterator[Around]:
+async def in_a_world(receiver: Receiver) -> AsyncIterator[Around]:
     """With clocks and names of the test's own; and an extension that blocks its event loop when it is told to."""
     with tempfile.TemporaryDirectory(prefix="notifier-faults-") as directory:
         world = World(Path(directory))
-        yield Around({**world.settings, "NOTIFIER_EXTENSIONS": "faults_blocking", **settings}, world=world)
-
-
-def world_with(**settings: str) -> Surrounding:
-    """As `in_a_world`, with these settings."""
-    return lambda receiver: in_a_world(receiver, **settings)
+        yield Around({**world.settings, "NOTIFIER_EXTENSIONS": "faults_blocking"}, world=world)
 
 
 @contextlib.asynccontextmanager
@@ -148,23 +143,13 @@ def on_a_small_disk(setting: str, megabytes: int) -> Surrounding:
     return around
 
 
-def with_scripts(scripts: Mapping[str, str], **settings: str) -> Surrounding:
+def with_scripts(scripts: Mapping[str, str]) -> Surrounding:
     """`notifier simulate` stands beside the merchants, with a script for each path."""
 
     @contextlib.asynccontextmanager
     async def around(receiver: Receiver) -> AsyncIterator[Around]:
         async with simulated(receiver, scripts) as merchants:
-            yield Around(settings, simulated=merchants)
-
-    return around
-
-
-def with_settings(**settings: str) -> Surrounding:
-    """Nothing but these settings."""
-
-    @contextlib.asynccontextmanager
-    async def around(receiver: Receiver) -> AsyncIterator[Around]:
-        yield Around(settings)
+            yield Around(simulated=merchants)
 
     return around
 

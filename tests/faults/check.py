@@ -34,7 +34,7 @@ class Bug:
 
 BUGS = (
     Bug("ack_first", "kill -9 before fact", 2, "lost"),
-    Bug("republish_unconfirmed", "wait queue at its length limit", 1, "lost"),
+    Bug("republish_unconfirmed", "wait queues at their length limit", 1, "lost"),
     Bug("short_ttl", "agent: kill -9", 1, "early"),
     Bug("ledger_not_idempotent", "line: half-open", 4, "untrue"),
     Bug("no_cap", "three times its cap at once", 1, "crowded"),

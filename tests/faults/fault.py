@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from tests.faults.around import Surrounding
 from tests.faults.field import Field
@@ -17,8 +17,8 @@ Strike = Callable[[Field, int], Awaitable[Window]]
 @dataclass(frozen=True, slots=True)
 class Fault:
     """name: in the table. through_line: service and load reach the broker by a line that can be harmed. api: the
-    service has its HTTP API. cluster: the broker is a cluster of three. repeats: of the full run.
-    around: what else it needs, see `around`.
+    service has its HTTP API. cluster: the broker is a cluster of three. settings: further variables of the service's
+    environment. repeats: of the full run. around: what else it needs, see `around`.
     """
 
     name: str
@@ -26,5 +26,6 @@ class Fault:
     through_line: bool = False
     api: bool = False
     cluster: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
     repeats: int = 10
     around: Surrounding | None = None

@@ -45,7 +45,9 @@ class Wanted:
 
 
 class Load:
-    """A producer over AMQP. per_second: notifications. sent: all that were handed in, confirmed or not."""
+    """A producer over AMQP. per_second: notifications. sent: all that were handed in, confirmed or not. refused: how
+    many of them the broker refused, so that they were not accepted.
+    """
 
     def __init__(self, variables: Mapping[str, str], url: str, per_second: int) -> None:
         self._settings = settings_of({}, environment=variables)
@@ -64,6 +66,7 @@ class Load:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.sent: list[Sent] = []
+        self.refused = 0
 
     async def __aenter__(self) -> Load:
         await self._publisher.start(20)
@@ -162,7 +165,10 @@ class Load:
             notification_id=sent.id,
         )
         sent.began = time.time() * 1000
-        with contextlib.suppress(PublishRefused, Unroutable):  # then it was not accepted
+        try:
             accepted = await self._entrance.accept(notification)
+        except (PublishRefused, Unroutable):
+            self.refused += 1
+        else:
             sent.enqueued_at = accepted.enqueued_at
             sent.confirmed = time.time() * 1000

@@ -91,7 +91,7 @@ async def _serve(secret: str) -> None:
     merchants = Merchants(secret)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, merchants.let_go)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, merchants.hang_all)
-    runner = web.ServerRunner(web.Server(merchants.handle, access_log=None))
+    runner = web.ServerRunner(web.Server(merchants.handle, handler_cancellation=True, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
     await web.TCPSite(runner, FORBIDDEN, runner.addresses[0][1]).start()

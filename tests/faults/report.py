@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ _MOST_SAID = 20
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fault. recover_*: seconds. problem: why it could not be judged, if so."""
+    """One fault. recover_*: seconds. per_second: notifications. day: of the run. problem: if it could not be judged."""
 
     fault: str
     repeats: int
@@ -27,6 +28,8 @@ class Row:
     recover_max: float
     violations: Sequence[str] = ()
     problem: str | None = None
+    per_second: int = 0
+    day: str = ""
     held: int = 0
 
     @property
@@ -64,10 +67,23 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
     return [asdict(row) for row in rows]
 
 
-def markdown(rows: Sequence[Row], note: str) -> str:
+def read(text: str) -> list[Row]:
+    """What `as_json` made, from a file."""
+    return [Row(**{**row, "violations": tuple(row["violations"])}) for row in json.loads(text)]
+
+
+def merged(old: Sequence[Row], new: Sequence[Row], order: Sequence[str]) -> list[Row]:
+    """The new rows, and the old ones of faults that were not run now. order: names of all faults."""
+    by_name = {row.fault: row for row in [*old, *new]}
+    return [by_name[name] for name in order if name in by_name]
+
+
+def markdown(rows: Sequence[Row]) -> str:
     """The table, with a line above that says how it was made."""
+    days = sorted({row.day for row in rows if row.day})
+    rates = sorted({row.per_second for row in rows if row.per_second})
     lines = [
-        note,
+        f"Made by `make faults` on {' and '.join(days)}, at {' and '.join(map(str, rates))} notifications per second.",
         "",
         "| fault | repeats | sent | lost | early | duplicated | held | recovered s: p50 | max | |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",

@@ -16,7 +16,7 @@ from tests.faults import (
     of_scripts,
     of_tiers,
 )
-from tests.faults.around import in_a_world, on_a_small_disk, on_postgresql, with_scripts, with_settings, world_with
+from tests.faults.around import in_a_world, on_a_small_disk, on_postgresql, with_scripts
 from tests.faults.fault import Fault
 
 POINTS = ("before-callback", "during-callback", "before-fact", "before-republish", "before-ack")
@@ -40,7 +40,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("line: slow", of_line.slow, through_line=True),
     Fault("line: cut inside a publish", of_line.cut_inside_a_publish, through_line=True),
     Fault("line: cut between publish and confirm", of_line.cut_before_a_confirm, through_line=True),
-    Fault("wait queue at its length limit", of_queues.wait_queue_at_its_limit),
+    Fault("wait queues at their length limit", of_queues.wait_queues_at_their_limit),
     Fault("work queue deleted", of_queues.work_queue_deleted),
     Fault("consumers cancelled", of_queues.consumers_cancelled, through_line=True),
     Fault("channel closed (exchange deleted)", of_queues.exchange_deleted),
@@ -56,11 +56,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "merchants: every script of notifier simulate",
         of_scripts.scripted,
-        around=with_scripts(of_scripts.SCRIPTS, **of_scripts.TIMEOUT, **of_scripts.SOON, **of_scripts.ACK),
+        settings={**of_scripts.TIMEOUT, **of_scripts.SOON, **of_scripts.ACK},
+        around=with_scripts(of_scripts.SCRIPTS),
     ),
-    Fault("merchants: a tenth hangs", of_scripts.tenth_hangs, around=with_settings(**of_scripts.TIMEOUT)),
-    Fault("merchants: all hang", of_scripts.all_hang, around=with_settings(**of_scripts.TIMEOUT, **of_scripts.SOON)),
-    Fault("merchants: names fail or hang", of_scripts.names_fail, around=world_with(**of_scripts.TIMEOUT)),
+    Fault("merchants: a tenth hangs", of_scripts.tenth_hangs, settings=of_scripts.TIMEOUT),
+    Fault("merchants: all hang", of_scripts.all_hang, settings={**of_scripts.TIMEOUT, **of_scripts.SOON}),
+    Fault("merchants: names fail or hang", of_scripts.names_fail, settings=of_scripts.TIMEOUT, around=in_a_world),
     Fault("clock: one process an hour off", of_clocks.stepped, repeats=8, around=in_a_world),
     Fault("resources: no file descriptor left", of_resources.descriptors_used_up),
     Fault("resources: event loop blocked for 5 s", of_resources.loop_blocked, around=in_a_world),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from tests.faults.check import BUGS, found
-from tests.faults.report import BEGIN, END, Row, as_json, between_markers, markdown
+from tests.faults.report import BEGIN, END, Row, as_json, between_markers, markdown, merged, read
 from tests.faults.table import FAULTS
 from tests.faults.verdict import Verdict
 
@@ -28,9 +31,19 @@ def test_of_many_violations_a_row_names_some_and_counts_the_others() -> None:
 
 
 def test_the_table_says_which_fault_failed() -> None:
-    lines = markdown([row(), row("lost: n"), Row.unjudged("other", "it did not bite")], "Made today.").splitlines()
+    lines = markdown([row(), row("lost: n"), Row.unjudged("other", "it did not bite")]).splitlines()
     assert [line.endswith("| FAILED |") for line in lines[-3:]] == [False, True, True]
     assert lines[-3] == "| the fault | 3 | 1,200 | 1 | 2 | 3 | 4 | 2.0 | 4.0 |  |"
+
+
+def test_rows_of_faults_that_were_not_run_are_kept_in_the_order_of_the_faults() -> None:
+    old = [replace(row(), fault=name, sent=1) for name in ("b", "gone", "a")]
+    kept = read(json.dumps(as_json(old)))
+    assert kept == old
+    assert [(each.fault, each.sent) for each in merged(kept, [replace(row(), fault="b", sent=2)], ["a", "b"])] == [
+        ("a", 1),
+        ("b", 2),
+    ]
 
 
 def test_the_table_replaces_the_one_before_it_and_nothing_else() -> None:

@@ -230,7 +230,8 @@ class _Bench:
                 said.append(f"{name} attempt {min(doubled)} came {len(came[min(doubled)])} times, no fault near")
             sent = self._sent.get(name)
             beyond = [attempt for attempt in came if sent and attempt > sent.attempts > 0 and not sent.breaks]
-            if beyond and not self._was_in_flight(came.get(min(beyond) - 1, [])):
+            first = min(beyond, default=1) - 1
+            if beyond and not self._was_in_flight(came.get(first, [])) and not self._reached_nobody(name, first):
                 said.append(f"{name} came again after its merchant had acknowledged it, no fault near")
         return said
 

@@ -17,4 +17,8 @@ def plant(module: ModuleType) -> None:
         await work.delivery.ack()
         await work_on(self, work)
 
+    async def acknowledge(self: Any, work: Any) -> None:
+        self._in_flight.remember(work)
+
     room._work = work
+    room._acknowledge = acknowledge
