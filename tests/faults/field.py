@@ -95,8 +95,10 @@ class Field:
             status = await self.books.rows(_STATUS)
             arrivals = list(self.receiver.arrivals)
             rows = await self.books.rows("SELECT notification, number, started, status FROM attempts")
-            if sorted(status) == sorted(await self.books.rows(_STATUS)):
+            depths = await self.broker.depths(self.namespace)
+            if sorted(status) == sorted(await self.books.rows(_STATUS)) and not any(depths.values()):
                 break
+            await asyncio.sleep(1)  # a probe is under way
         return Evidence(
             sent=list(self.load.sent),
             arrivals=arrivals,
@@ -106,7 +108,7 @@ class Field:
                 if name in ids
             ],
             status={name: said for name, said, _ in status if name in ids},
-            depths=await self.broker.depths(self.namespace),
+            depths=depths,
             windows=windows,
         )
 

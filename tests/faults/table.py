@@ -56,7 +56,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "merchants: every script of notifier simulate",
         of_scripts.scripted,
-        settings={**of_scripts.TIMEOUT, **of_scripts.SOON, **of_scripts.ACK},
+        settings={**of_scripts.TIMEOUT, **of_scripts.ACK, "NOTIFIER_BREAKER__PAUSE": "4"},
         around=with_scripts(of_scripts.SCRIPTS),
     ),
     Fault("merchants: a tenth hangs", of_scripts.tenth_hangs, settings=of_scripts.TIMEOUT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -116,6 +117,7 @@ async def at_work(
     isolation: Isolation | None = None,
     breakers: Breakers | None = None,
     overflowed: Callable[[str], None] | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Stage]:
     """A room that works on a tier for the length of the block.
 
@@ -142,6 +144,7 @@ async def at_work(
         prefetch=prefetch,
         breakers=breakers,
         overflowed=overflowed,
+        clock=clock,
     )
     deliveries: list[Delivery] = []
     news = asyncio.Condition()
