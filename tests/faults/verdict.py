@@ -274,10 +274,11 @@ class _Bench:
         ]
 
     def recovered(self) -> list[float]:
-        """Per window: until what was struck stood again, and nothing came late any more."""
+        """Per window: until what was struck stood again, and nothing of the stream came late any more."""
         late = sorted(
             moments[0]
             for each in self._evidence.sent
+            if each.may_end is None
             for attempt, moments in self._came(each.id).items()
             if (due := self._due(each, attempt)) is not None and moments[0] - due > LATE_MS
         )
