@@ -34,7 +34,7 @@ from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
 from notifier.domain.urls import UrlRule, checked_ports, listed_ports
-from notifier.sections import Breaker, Isolation
+from notifier.sections import Breaker, Isolation, Operations
 
 #: These hold secrets: they are never shown.
 SECRET = ("amqp_url", "signing_secret", "database_url")
@@ -291,6 +291,7 @@ class Settings(BaseModel):
     isolation: Isolation = Field(default_factory=Isolation)
     breaker: Breaker = Field(default_factory=Breaker)
     egress: Egress = Field(default_factory=Egress)
+    operations: Operations = Field(default_factory=Operations)
     log: Log = Field(default_factory=Log)
 
     @field_validator("ladder")
@@ -309,6 +310,13 @@ class Settings(BaseModel):
                 "serves on all machines: set partitions (NOTIFIER_PARTITIONS) to 2 or more"
             )
         return strict
+
+    @field_validator("operations")
+    @classmethod
+    def _may_be_called(cls, section: Operations, others: ValidationInfo) -> Operations:
+        if section.url is not None and "egress" in others.data:
+            others.data["egress"].urls.check(section.url)  # else every event would be refused, one by one
+        return section
 
     @field_serializer(*SECRET)
     def _secret(self, value: SecretStr | None, how: SerializationInfo) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from notifier.domain.merchant import Standing
-from notifier.domain.notification import check_known_merchant, check_merchant
+from notifier.domain.notification import check_known_merchant, check_merchant, refuse_own
 from notifier.domain.registration import GRACE, LONGEST_GRACE, Off, Registration, known
 from notifier.domain.signature import Secret
 from notifier.domain.statement import Statement, stated
@@ -63,6 +63,8 @@ class Change:
             raise InvalidInput(f"{op!r:.40} cannot be done with a merchant; possible are {', '.join(OPS)}")
         check = check_merchant if op == "add" else check_known_merchant
         check(merchant)
+        if op != "remove":
+            refuse_own(merchant)
         statement = _statement(op, fields, settings)
         secret = (statement.secret or Secret.fresh()) if op in ("add", "rotate") else None
         return cls(op, merchant, statement, who[:MOST_WHY], _reason(why), _span(op, seconds), secret)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from notifier import logs
@@ -35,7 +35,8 @@ Prune = Callable[[], Awaitable[bool]]
 class Keeper:
     """Runs the rounds from `start` to `close`. holder: this process, as no other is called. clock: Unix seconds.
 
-    held: how many notifications are held, None as long as nobody looked.
+    further: more rounds, by name, with the seconds between two of them. held: how many notifications are held, None as
+    long as nobody looked.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Keeper:
         prune: Prune,
         holder: str,
         *,
+        further: Mapping[str, tuple[float, Callable[[], Awaitable[object]]]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.held: int | None = None
@@ -54,6 +56,7 @@ class Keeper:
         self._replaying = replaying
         self._prune = prune
         self._holder = holder
+        self._further = further or {}
         self._clock = clock
         self._until = 0.0
         self._news = asyncio.Event()
@@ -78,6 +81,7 @@ class Keeper:
             "deadlines": partial(self._forever, DEADLINES, self._release.end_overdue),
             "pruning": partial(self._forever, PRUNING, self._prune),
             "held": partial(self._forever, COUNTING, self._count),
+            **{name: partial(self._forever, pause, work) for name, (pause, work) in self._further.items()},
         }
         self._tasks = [watched(f"keeper {name}", work) for name, work in rounds.items()]
 

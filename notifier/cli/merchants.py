@@ -18,6 +18,7 @@ from notifier.cli.options import AsJson
 from notifier.cli.stating import stated
 from notifier.domain.notification import check_known_merchant, check_merchant
 from notifier.errors import NotFound
+from notifier.settings import load
 
 if TYPE_CHECKING:
     from notifier.ledger.database import Database
@@ -34,8 +35,8 @@ LadderOption = Annotated[
     str | None, typer.Option("--ladder", metavar="LADDER", help="1s,3s,5s or a ladder's name; `default`.")
 ]
 Ack = Annotated[str | None, typer.Option(metavar="RULE", help="http, body=success or json:code=SUCCESS; `default`.")]
-Concurrency = Annotated[str | None, typer.Option(metavar="N", help="Callbacks at once; `default`: no bound.")]
-Rate = Annotated[str | None, typer.Option(metavar="N", help="Callbacks a second; `default`: no bound.")]
+Concurrency = Annotated[str | None, typer.Option(metavar="N", help="Calls at once per tier; `default`: the service's.")]
+Rate = Annotated[str | None, typer.Option(metavar="N", help="Calls a second per tier; `default`: the service's.")]
 Headers = Annotated[
     list[str] | None,
     typer.Option("--header", metavar="'NAME: VALUE'", help="Sent with every callback; `NAME:` takes it away. Repeat."),
@@ -113,7 +114,11 @@ def show(merchant: Merchant, as_json: AsJson = False) -> None:
       notifier merchants show shop-7
     """
     check_known_merchant(merchant)
-    found = reading(lambda database: _one(database, merchant))
+    settings = load()
+    found = reading(lambda database: _one(database, merchant), settings)
+    from notifier.registry import form  # here: only this needs it
+
+    found |= {"effective": form.effective(found, settings.isolation)}
     if as_json:
         print_json(found)
     else:

@@ -16,8 +16,8 @@ from notifier.domain import fact, wire
 from notifier.domain.ladder import Ladder, named
 from notifier.domain.notification import (
     Notification,
+    check_addressee,
     check_id,
-    check_merchant,
     check_reference,
     fresh_id,
     is_traceparent,
@@ -64,7 +64,7 @@ def compose(
     chosen: Ladder = settings.default_ladder if ladder is None else named(ladder, settings.named_ladders)
     return Notification(
         id=fresh_id() if notification_id is None else check_id(notification_id),
-        merchant=check_merchant(merchant),
+        merchant=check_addressee(merchant),
         payload=payload,
         content_type=content_type,
         url=None if url is None else settings.egress.urls.check(url),

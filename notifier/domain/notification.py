@@ -22,6 +22,9 @@ _USERINFO = re.compile(r"//[^/?#]*@")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
+#: The merchant that operator events are addressed to: nobody else's.
+OPERATIONS = "notifier-operations"
+
 MOST_MERCHANT = 128
 MOST_REFERENCE = 256
 MOST_URL = 2048
@@ -122,6 +125,21 @@ def check_known_merchant(text: str) -> str:
         raise InvalidNotification(
             f"{_shown(text)} is not a merchant id: 1 to {MOST_MERCHANT} characters without control characters "
             "or blanks at the ends are possible"
+        )
+    return text
+
+
+def check_addressee(text: str) -> str:
+    """The id of a merchant that a producer names, or InvalidNotification."""
+    return refuse_own(check_merchant(text))
+
+
+def refuse_own(text: str) -> str:
+    """The id of a merchant that somebody other than the service addresses or changes, or InvalidNotification."""
+    if text == OPERATIONS:
+        raise InvalidNotification(
+            f"{OPERATIONS} is the service's own name for its operator events, which go where `operations.url` says: "
+            "give the merchant another id"
         )
     return text
 

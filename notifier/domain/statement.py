@@ -46,8 +46,8 @@ FIELDS: Mapping[str, str] = {
     "url": "where to post; null for none",
     "ladder": "tiers (1s,3s,5s or a list of them) or a ladder's name; null for the default ladder",
     "ack": "http, body=success or json:code=SUCCESS; null for the service's rule",
-    "concurrency": f"callbacks at once, 1 to {MOST_CONCURRENCY}; null for no bound of its own",
-    "rate": "callbacks a second; null for no bound of its own",
+    "concurrency": f"callbacks at once in each tier process, 1 to {MOST_CONCURRENCY}; null for the settings' bound",
+    "rate": "callbacks a second in each tier process; null for the settings' bound",
     "headers": "an object of names and values sent with every callback; a value of null takes the header away",
     "secret": "whsec_…; without it a fresh one is made",
 }

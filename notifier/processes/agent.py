@@ -17,15 +17,17 @@ import uvloop
 from setproctitle import setproctitle
 
 from notifier import logs
-from notifier.agent import breakers, overflow
+from notifier.agent import breakers, giving_up, overflow
 from notifier.agent.allowance import Allowance
 from notifier.agent.breakers import Breakers
 from notifier.agent.cancelling import Cancelling
 from notifier.agent.desk import Desk
 from notifier.agent.fleet import Fleet
+from notifier.agent.giving_up import GivingUp
 from notifier.agent.intake import Intake
 from notifier.agent.keeping import Keeper
 from notifier.agent.marking import Marker
+from notifier.agent.operator_events import OperatorEvents
 from notifier.agent.overflow import Overflows
 from notifier.agent.pace import Pace
 from notifier.agent.registrar import Registrar
@@ -75,7 +77,7 @@ class AgentProcess:
         self._publisher = Publisher(settings.amqp_urls, topology, "agent publish")
         self._watch = RecordWatch(parent, settings, topology)
         self._recorder = Recorder(self._publisher, topology)
-        self._writer = FactWriter(self._database)
+        self._writer = FactWriter(self._database, self._on_exhausted)
         marker = Marker(self._writer, self._recorder)
         self._fleet = Fleet(settings, topology, self._machine_state, self._on_registry, self._on_verb)
         self._registrar = Registrar(
@@ -108,7 +110,18 @@ class AgentProcess:
             *publishing, settings.default_ladder, settings.tiers, clock=time.time, holds=self._holds
         )
         holder = leases.fresh_holder(settings.machine)
-        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder)
+        failing = GivingUp(
+            self._database,
+            self._registrar.gone,
+            settings.breaker.disable_after,
+            up_for=self._database.up_for,
+            clock=time.time,
+            holds=self._holds,
+        )
+        entrance = Entrance(topology, self._publisher, self._recorder)
+        self._operator_events = OperatorEvents(parent, settings, self._database, entrance, self._holds)
+        further = {"giving up": (giving_up.EVERY, failing.round), **self._operator_events.rounds}
+        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder, further=further)
         self._pruner = Pruner(self._database, settings.retention)
         self._desk = Desk(
             settings,
@@ -119,7 +132,7 @@ class AgentProcess:
             Cancelling(
                 self._database, self._registrar, marker, self._merchant, settings.default_ladder, clock=time.time
             ),
-            Entrance(topology, self._publisher, self._recorder),
+            entrance,
         )
         self._log = LogControl(parent, "agent", settings)
         self._watching: list[asyncio.Task[None]] = []
@@ -139,6 +152,7 @@ class AgentProcess:
         self._parent.statistics = self.statistics
         await self._log.follow()
         await self._parent.follow(self._on_block, "block/")
+        await self._operator_events.follow()
         await self._parent.follow(self._on_breaker, breakers.PREFIX)
         await self._parent.follow(self._on_overflow, overflow.PREFIX)
         self._desk.serve(self._parent)
@@ -153,6 +167,7 @@ class AgentProcess:
         self._watching.append(watched("overflow", self._overflows.watch))
         self._watching.append(watched("breakers for other machines", self._sharing.run))
         self._keeper.start()
+        self._operator_events.start()
 
     async def _stop(self) -> None:
         await self._watch.close()
@@ -161,6 +176,7 @@ class AgentProcess:
         await asyncio.gather(*self._watching, return_exceptions=True)
         await self._keeper.close()
         await self._intake.close()
+        await self._operator_events.close()
         await self._registrar.close()
         await self._fleet.close()
         await self._recorder.close()
@@ -229,6 +245,9 @@ class AgentProcess:
         merchant, at = fact.get("merchant"), fact.get("at")
         if isinstance(merchant, str) and isinstance(at, int):
             await self._registrar.gone(merchant, url, at, str(fact.get("reason") or "410 Gone"))
+
+    def _on_exhausted(self, facts: Sequence[Mapping[str, Any]]) -> None:
+        self._operator_events.exhausted(facts)
 
     def _holds(self) -> bool:
         return self._keeper.holds

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Locator, expect
 
 from tests.acceptance.pages.conftest import Trade
-from tests.acceptance.pages.looking import Looker, Windows, looking
+from tests.acceptance.pages.looking import SCHEMES, WIDTHS, Looker, Windows, looking
 
 #: Milliseconds in which what was held must be delivered after its reason is gone.
 SOON = 20_000
@@ -124,6 +124,34 @@ async def test_a_merchant_is_switched_off_for_a_while_which_the_first_page_says_
         await told.get_by_role("button", name="Unblock blue-bikes").click()
         await said(looker, "blue-bikes is no longer blocked")
         await expect(told).to_have_count(0)
+        assert looker.faults == []
+
+
+async def test_a_merchant_that_is_given_a_rest_is_called_again_by_hand(browser: Windows, trade: Trade) -> None:
+    """Its breaker opened: both pages say until when and what comes next, and offer not to wait for it."""
+    await trade.register("tired", f"{trade.merchants.url}/failing")
+    await trade.send("tired", 22)
+
+    async def resting() -> bool:
+        shown = (await trade.client.get("/v1/tiers")).json
+        return any(breaker["merchant"] == "tired" for breaker in shown["breakers"])
+
+    await trade.client.becomes(resting)
+    metrics = (await trade.client.get("/metrics")).body.decode()
+    assert 'notifier_breakers{state="open"} 1.0' in metrics
+    async with looking(browser, trade.address) as looker:
+        for path, name in (("/", "rest-overview"), ("/merchants/tired", "rest-merchant")):
+            await looker.go(path)
+            rest = looker.page.locator("article.cause").filter(has_text="tired is given a rest until")
+            await expect(rest.first).to_contain_text(re.compile(r"until .* UTC: \d+ of \d+ attempts failed\."))
+            for width in WIDTHS:
+                for scheme in SCHEMES:
+                    await looker.appear(width, scheme)
+                    await looker.shoot(f"{name}-{width}-{scheme}")
+                    assert await looker.too_wide() <= 0
+        await expect(looker.page.locator("article.cause").first).to_contain_text("a single attempt is made")
+        await looker.page.get_by_role("button", name="Call tired now").first.click()
+        await said(looker, "tired is called again; what was kept back goes out now.")
         assert looker.faults == []
 
 

@@ -112,7 +112,7 @@ async def test_queues_that_were_deleted_are_there_again_for_the_next_request(
 ) -> None:
     async with await aio_pika.connect(node.url) as connection:
         channel = await connection.channel()
-        await channel.queue_delete("faults.wait.1s")
+        await channel.queue_delete(f"{service.variables['NOTIFIER_NAMESPACE']}.wait.1s")
     body = {"merchant": "shop-7", "url": f"{merchants.url}/ok", "payload": "deleted", "ladder": "1s"}
     refused = await service.post("/v1/notifications", body)
     assert (refused.status, "was it deleted" in refused.problem) == (503, True), refused
