@@ -1,11 +1,14 @@
 # Every target does the set-up it needs; the second time that takes no time. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run broker test test-long faults faults-check check bench clean
+.PHONY: help setup run broker test test-long faults faults-check check bench bench-peers clean
 
 BIN := .venv/bin
 READY := .venv/ready
 # What runs in the foreground ends when make does, even by kill -9 (util-linux; elsewhere only Ctrl-C and its own end do).
 BOUND := $(shell setpriv --pdeathsig TERM true 2>/dev/null && echo setpriv --pdeathsig TERM)
+
+# The tests start hundreds of processes: the first compiles what the others then find compiled, whatever is the habit here.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +25,11 @@ run: setup ## see it work: a private RabbitMQ, three sample merchants, their lad
 broker: setup ## a private RabbitMQ for your own experiments; prints the line to export (Ctrl-C ends it)
 	@$(BOUND) $(BIN)/python -m notifier.broker
 
-test: setup ## the whole suite, in two workers; needs no more than this machine
+# Many tests wait for something, so four workers keep two cores busy.
+test: setup ## the quick suite, in four workers; needs no more than this machine
 	@scripts/chromium.sh
 	@scripts/postgres.sh
-	$(BOUND) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BOUND) $(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (an hour)
 	@scripts/chromium.sh
@@ -47,6 +51,11 @@ bench: setup ## measure against a bare loop, counted by an nginx that receives (
 	@scripts/nginx.sh
 	$(BOUND) $(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: setup ## one in ten merchants hangs: notifier beside Celery, Dramatiq and taskiq (ARGS="--pairs 1 …")
+	@scripts/nginx.sh
+	@scripts/peers.sh
+	$(BOUND) $(BIN)/python -m benchmarks --only isolation --peers $(ARGS)
+
 clean: ## remove what set-up, tests and tools made in this directory
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

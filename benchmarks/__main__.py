@@ -18,14 +18,26 @@ from typing import Any
 
 from aiormq.exceptions import AMQPError
 
-from benchmarks import api_figures, control_figures, ledger_figures, machine, registry_figures, table
+from benchmarks import (
+    api_figures,
+    control_figures,
+    isolation_figures,
+    isolation_pairs,
+    ledger_figures,
+    machine,
+    peer_sides,
+    registry_figures,
+    table,
+)
 from benchmarks.api import SECONDS, ApiRun
 from benchmarks.api_figures import ApiFigures
 from benchmarks.broker import Broker, open_broker
 from benchmarks.control import PUSHES, RATE, ControlRun
 from benchmarks.control_figures import ControlFigures
+from benchmarks.isolation_figures import IsolationFigures
 from benchmarks.ledger import LedgerRun
 from benchmarks.ledger_figures import LedgerFigures
+from benchmarks.peer_sides import PEERS
 from benchmarks.receiver import Receiver, open_receiver
 from benchmarks.registry import RegistryRun
 from benchmarks.registry_figures import RegistryComparison
@@ -39,24 +51,28 @@ CONTROL = "control"
 REGISTRY = "registry"
 API = "api"
 LEDGER = "ledger"
+ISOLATION = "isolation"
+#: Pairs, notifications a second and seconds, where the command line says nothing: of isolation, and of all else.
+ISOLATED, USUAL = (5, 300, 40), (3, 200, 20)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The parts. pairs: by side name, empty if left out. control, registry, api, ledger: None if left out."""
+    """The parts. pairs: by side name, empty if left out. all others: None if left out."""
 
     pairs: list[dict[str, Figures]]
     control: ControlFigures | None
     registry: RegistryComparison | None = None
     api: ApiFigures | None = None
     ledger: LedgerFigures | None = None
+    isolation: IsolationFigures | None = None
 
     @property
     def others(self) -> float:
         """The largest share of the cores that others used during any run."""
         runs = [figures.others_share for pair in self.pairs for figures in pair.values()]
-        parts = [part for part in (self.control, self.registry, self.api, self.ledger) if part is not None]
-        return max([*runs, *(part.others_share for part in parts)])
+        parts = (self.control, self.registry, self.api, self.ledger, self.isolation)
+        return max([*runs, *(part.others_share for part in parts if part is not None)])
 
     @property
     def by_side(self) -> dict[str, list[Figures]]:
@@ -83,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _measure(options: argparse.Namespace) -> int:
     _cancel_on_sigterm()
-    plan = Plan(options.count, options.rate, options.seconds)
+    plan = _plan(options)
     began, quiet = datetime.now(UTC), await machine.look_around()
     if quiet.warning:
         _say(f"warning: {quiet.warning}")
@@ -93,18 +109,19 @@ async def _measure(options: argparse.Namespace) -> int:
         async with open_receiver(directory / "receiver") as receiver:
             _say("waiting for RabbitMQ")
             async with open_broker() as broker:
-                described = machine.description(broker.version, receiver.version)
+                described = machine.description(broker.version, receiver.version) | peer_sides.versions(options.peers)
                 pairs = await _pairs(options, plan, broker, receiver, directory)
                 control = await _control(options, broker, receiver, directory)
                 registry = await _registry(options, broker, receiver, directory)
                 api = await _api(options, broker, receiver, directory)
                 ledger = await _ledger(options, broker, receiver, directory)
-    measured = Measured(pairs, control, registry, api, ledger)
+                isolation = await _isolation(options, plan, broker, receiver, directory)
+    measured = Measured(pairs, control, registry, api, ledger, isolation)
     _print(options, described, quiet, measured)
     if options.json:
         whole = _as_json(options, plan, began, described, quiet, measured)
         options.json.write_text(json.dumps(whole, indent=2) + "\n")
-    return 0
+    return 1 if isolation is not None and not isolation.met else 0
 
 
 async def _pairs(
@@ -112,7 +129,7 @@ async def _pairs(
 ) -> list[dict[str, Figures]]:
     """The sides in turn, A B A B A B: what changes on the machine meanwhile changes for both."""
     token, pairs = secrets.token_hex(3), list[dict[str, Figures]]()
-    if options.only in (CONTROL, REGISTRY, API, LEDGER):
+    if options.only not in (None, *SIDES):
         return pairs
     for number in range(1, options.pairs + 1):
         pair = {}
@@ -165,6 +182,16 @@ async def _ledger(
     return await LedgerRun(f"{secrets.token_hex(3)}-{LEDGER}", broker, receiver, directory / LEDGER).measure()
 
 
+async def _isolation(
+    options: argparse.Namespace, plan: Plan, broker: Broker, receiver: Receiver, directory: Path
+) -> IsolationFigures | None:
+    """Hanging merchants beside healthy ones; only when asked for, since it takes ten minutes and more."""
+    if options.only != ISOLATION:
+        return None
+    pairs = isolation_pairs.IsolationPairs(plan, options.pairs, options.peers, broker, receiver, directory, _say)
+    return await pairs.measure()
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -172,16 +199,34 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "RabbitMQ node or on that of NOTIFIER_AMQP_URL. What each figure means: docs/benchmarks.md.",
     )
     parser.add_argument("--count", type=_at_least(1000), default=5000, help="notifications of the backlog (5000)")
-    parser.add_argument("--pairs", type=_at_least(1), default=3, help="how often both sides are measured in turn (3)")
-    parser.add_argument("--rate", type=_at_least(1), default=200, help="notifications a second, steady part (200)")
-    parser.add_argument("--seconds", type=_at_least(1), default=20, help="length of the steady part (20)")
+    parser.add_argument("--pairs", type=_at_least(1), help="how often all sides are measured in turn (3; isolation: 5)")
+    parser.add_argument("--rate", type=_at_least(1), help="notifications a second, steady part (200; isolation: 300)")
+    parser.add_argument("--seconds", type=_at_least(1), help="length of the steady part (20; isolation: 40)")
     parser.add_argument(
         "--only",
-        choices=(*SIDES, CONTROL, REGISTRY, API, LEDGER),
-        help="one part alone; registry, api and ledger only so",
+        choices=(*SIDES, CONTROL, REGISTRY, API, LEDGER, ISOLATION),
+        help="one part alone; registry, api, ledger and isolation only so",
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=tuple(PEERS),
+        metavar="PEER",
+        help=f"beside isolation: the same for these task queues, for all of them without a name ({', '.join(PEERS)}); "
+        "`make bench-peers` installs them",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything into a file, for programs")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.peers is not None and options.only != ISOLATION:
+        parser.error("--peers goes with --only isolation")
+    options.peers = [] if options.peers is None else options.peers or list(PEERS)
+    for name, usual in zip(("pairs", "rate", "seconds"), ISOLATED if options.only == ISOLATION else USUAL, strict=True):
+        setattr(options, name, getattr(options, name) or usual)
+    return options
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    return Plan(options.count, options.rate, options.seconds)
 
 
 def _at_least(least: int) -> Any:
@@ -195,7 +240,7 @@ def _at_least(least: int) -> Any:
 
 
 def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machine.Quiet, measured: Measured) -> None:
-    if options.only != LEDGER:  # which delivers nothing
+    if options.only not in (LEDGER, ISOLATION):  # of which one delivers nothing, and the other not to all
         print("every notification arrived exactly once, counted by the receiver\n")
     if measured.pairs:
         print(
@@ -212,10 +257,13 @@ def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machin
         print(f"{table.aligned(api_figures.rows(measured.api))}\n")
     if measured.ledger is not None:
         print(f"{table.aligned(ledger_figures.rows(measured.ledger))}\n")
-    print("\n".join(f"{name.replace('_', ' '):<12} {value}" for name, value in described.items()))
-    print(f"{'before':<12} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
-    print(f"{'meanwhile':<12} others used at most {measured.others:.0%} of the cores during a run")
-    print(f"{'command':<12} {_command(options)}")
+    if measured.isolation is not None:
+        print(f"{isolation_pairs.sentence(_plan(options))}\n")
+        print(f"{table.aligned(isolation_figures.rows(measured.isolation))}\n")
+    print("\n".join(f"{name.replace('_', ' '):<15} {value}" for name, value in described.items()))
+    print(f"{'before':<15} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
+    print(f"{'meanwhile':<15} others used at most {measured.others:.0%} of the cores during a run")
+    print(f"{'command':<15} {_command(options)}")
     for warning in (quiet.warning, machine.disturbance(measured.others)):
         if warning:
             print(f"\nWARNING: {warning}")
@@ -241,6 +289,7 @@ def _as_json(
         "registry": None if measured.registry is None else registry_figures.summary(measured.registry),
         "api": None if measured.api is None else api_figures.summary(measured.api),
         "ledger": None if measured.ledger is None else ledger_figures.summary(measured.ledger),
+        "isolation": None if measured.isolation is None else isolation_figures.summary(measured.isolation),
     }
 
 
@@ -250,6 +299,8 @@ def _command(options: argparse.Namespace) -> str:
     words += ["--rate", options.rate, "--seconds", options.seconds]
     if options.only:
         words += ["--only", options.only]
+    if options.peers:
+        words += ["--peers", *options.peers]
     return shlex.join(map(str, words))
 
 

@@ -11,3 +11,7 @@ class BenchmarkFailed(NotifierError):
 
 class NoReceiver(ConfigurationError):
     """nginx, which counts the arrivals, is not installed or does not start."""
+
+
+class NoPeers(ConfigurationError):
+    """The virtual environment with the other task queues is not there."""

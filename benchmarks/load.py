@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_MERCHANTS = 100
+#: Merchants, in turn.
+MERCHANTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Item:
 def items(prefix: str, count: int, url: str) -> list[Item]:
     """Notifications of a hundred merchants in turn, a payload of about 200 bytes each. prefix: of their ids."""
     return [
-        Item(f"{prefix}-{number:06}", f"shop-{number % _MERCHANTS}", url, _payload(number)) for number in range(count)
+        Item(f"{prefix}-{number:06}", f"shop-{number % MERCHANTS}", url, _payload(number)) for number in range(count)
     ]
 
 

@@ -57,12 +57,16 @@ class Others:
     @property
     def share(self) -> float:
         """The share of all cores that others used since this was made."""
-        busy, everything, own = (now - then for now, then in zip(self._seconds(), self._before, strict=True))
+        return self.share_beside(())
+
+    def share_beside(self, running: Sequence[int]) -> float:
+        """The same. running: processes of ours that were started meanwhile and have not ended yet."""
+        busy, everything, own = (now - then for now, then in zip(self._seconds(running), self._before, strict=True))
         return max(0.0, (busy - own) / max(0.01, everything))
 
-    def _seconds(self) -> tuple[float, float, float]:
-        here = os.times()
-        own = here.user + here.system + here.children_user + here.children_system + proc.cpu_seconds(self._ours)
+    def _seconds(self, running: Sequence[int] = ()) -> tuple[float, float, float]:
+        here, pids = os.times(), [*self._ours, *running]
+        own = here.user + here.system + here.children_user + here.children_system + proc.cpu_seconds(pids)
         return (*proc.busy_and_all_seconds(), own)
 
 

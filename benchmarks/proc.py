@@ -57,6 +57,11 @@ def children(pid: int) -> list[int]:
     return [pid for _, pid in sorted(found)]
 
 
+def tree(pid: int) -> list[int]:
+    """This process and all below it."""
+    return [pid, *(below for child in children(pid) for below in tree(child))]
+
+
 def busy_and_all_seconds() -> tuple[float, float]:
     """What all cores did since the boot, and all the time they had. A guest's time is contained in user time."""
     fields = [int(field) * _TICK for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]

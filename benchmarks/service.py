@@ -40,6 +40,11 @@ class Service:
         """Raise BenchmarkFailed with its last lines if it has ended."""
         self._master.require_alive()
 
+    @property
+    def log(self) -> Path:
+        """The file with all that its processes say."""
+        return self._master.log
+
     def last_lines(self) -> str:
         """What it said last."""
         return self._master.last_lines()

@@ -85,6 +85,14 @@ class DelayMechanismMissing(ConfigurationError):
     """`delay = "plugin"`, but this broker does not offer the x-delayed-message exchange."""
 
 
+class HashingMissing(ConfigurationError):
+    """There are several partitions, but this broker does not offer the x-consistent-hash exchange."""
+
+
+class OtherPartitions(ConfigurationError):
+    """The namespace has another number of partitions than the settings."""
+
+
 class NoBroker(ConfigurationError):
     """No RabbitMQ could be had on this machine (no URL, no installed server)."""
 

@@ -5,7 +5,6 @@ Plain pydantic models, since every tier process loads this module.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import socket
@@ -33,36 +32,26 @@ from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import PRESETS, Ladder, named
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
-from notifier.sections import Breaker, Isolation
+from notifier.sections import (
+    REVEALED,
+    Api,
+    Breaker,
+    CommaList,
+    Egress,
+    Isolation,
+    Log,
+    Operations,
+    Retention,
+    listed,
+    parts,
+)
 
 #: These hold secrets: they are never shown.
 SECRET = ("amqp_url", "signing_secret", "database_url")
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-#: Only `transferable` serializes with it: any other dump of settings, however it comes about, hides the secrets.
-_REVEALED = {"secrets": "revealed"}
-
-
-def _listed(value: object) -> object:
-    return ",".join(value) if isinstance(value, list) and all(isinstance(part, str) for part in value) else value
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _networks(text: str) -> str:
-    for part in _parts(text):
-        try:
-            ipaddress.ip_network(part)
-        except ValueError as error:
-            raise ValueError(f"{part!r} is not a network such as 127.0.0.0/8 or ::1/128: {error}") from None
-    return text
-
 
 def _broker_addresses(value: SecretStr) -> SecretStr:
-    for address in _parts(value.get_secret_value()):
+    for address in parts(value.get_secret_value()):
         if not _is_broker_address(address):
             raise ValueError(  # without the address: it holds a password
                 "each address must look like amqp://user:password@host:5672/ (or amqps://) and one does not; "
@@ -80,7 +69,7 @@ def _is_broker_address(address: str) -> bool:
 
 
 def _signing_secrets(value: SecretStr) -> SecretStr:
-    for part in _parts(value.get_secret_value()):
+    for part in parts(value.get_secret_value()):
         Secret.parse(part)
     return value
 
@@ -102,7 +91,7 @@ def _ack(text: str) -> str:
 
 
 def _modules(text: str) -> str:
-    for part in _parts(text):
+    for part in parts(text):
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", part):
             raise ValueError(f"{part!r} is not a module such as package.module")
     return text
@@ -125,13 +114,6 @@ def _database_address(value: SecretStr) -> SecretStr:
     return value
 
 
-def _token(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not re.fullmatch(r"[!-~]{16,256}", text):
-        raise ValueError("a token has 16 to 256 characters without blanks; a fresh one: openssl rand -hex 24")
-    return value
-
-
 def _default_state_dir(others: Mapping[str, Any]) -> str:
     namespace = others.get("namespace", runtime.NAMESPACE)
     return str(runtime.default_state(namespace, os.environ, os.geteuid()))
@@ -142,68 +124,7 @@ def _default_runtime_dir(others: Mapping[str, Any]) -> str:
     return str(runtime.default(namespace, os.environ, os.geteuid()))
 
 
-CommaList = Annotated[str, BeforeValidator(_listed)]
-SecretList = Annotated[SecretStr, BeforeValidator(_listed)]
-
-
-class Egress(BaseModel):
-    """Where callbacks may go, and how long they may take."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    allow: Annotated[CommaList, AfterValidator(_networks)] = Field(
-        default="", description="CIDRs let through the guard against internal addresses, comma-separated"
-    )
-    timeout: float = Field(
-        default=10.0, gt=0, le=600, description="seconds for a whole callback, from connecting to the answer"
-    )
-    connect_timeout: float = Field(default=5.0, gt=0, le=600, description="seconds for resolving, connecting and TLS")
-    answer_limit: int = Field(default=65_536, ge=1, le=1_048_576, description="bytes read of a merchant's answer")
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        """`allow`, parsed."""
-        return tuple(ipaddress.ip_network(part) for part in _parts(self.allow))
-
-
-class Api(BaseModel):
-    """Where the HTTP API and the dashboard listen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; not loopback needs a token")
-    port: int = Field(default=8680, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
-    token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
-        default=None, description="bearer token that may do everything; further ones: notifier tokens"
-    )
-    body_limit: int = Field(
-        default=16_777_216, ge=1024, le=1_073_741_824, description="bytes of a request that are accepted"
-    )
-
-    @field_serializer("token")
-    def _secret(self, value: SecretStr | None, how: SerializationInfo) -> str | None:
-        return None if value is None else value.get_secret_value() if how.context == _REVEALED else str(value)
-
-
-class Retention(BaseModel):
-    """How long the ledger keeps what is finished. What is not finished is never removed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    payloads: float = Field(default=30, gt=0, description="days; without its payload nothing can be sent again")
-    attempts: float = Field(default=90, gt=0, description="days that single attempts and events are kept")
-    notifications: float = Field(default=365, gt=0, description="days that anything is kept")
-
-
-class Log(BaseModel):
-    """What is told on stderr."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least level that is logged"
-    )
-    format: Literal["console", "json"] = Field(default="console", description="console for people, json for programs")
+SecretList = Annotated[SecretStr, BeforeValidator(listed)]
 
 
 class Settings(BaseModel):
@@ -223,6 +144,16 @@ class Settings(BaseModel):
     )
     ladder: CommaList = Field(
         default="default", description="the default ladder: a preset, a name in [ladders], or 1s,3s,5s"
+    )
+    partitions: int = Field(
+        default=1,
+        ge=1,
+        le=64,  # broker/topology.py MOST_PARTITIONS
+        description="work queues, and processes, of each tier; the namespace's: see `notifier topology partitions`",
+    )
+    strict_order: bool = Field(
+        default=False,
+        description="one callback at a time per merchant and tier, in order of their moments; needs partitions",
     )
     signing_secret: Annotated[SecretList, AfterValidator(_signing_secrets)] | None = Field(
         default=None,
@@ -271,6 +202,7 @@ class Settings(BaseModel):
     isolation: Isolation = Field(default_factory=Isolation)
     breaker: Breaker = Field(default_factory=Breaker)
     egress: Egress = Field(default_factory=Egress)
+    operations: Operations = Field(default_factory=Operations)
     log: Log = Field(default_factory=Log)
 
     @field_validator("ladder")
@@ -280,19 +212,36 @@ class Settings(BaseModel):
             named(text, _with_presets(others.data["ladders"]))
         return text
 
+    @field_validator("operations")
+    @classmethod
+    def _may_be_called(cls, section: Operations, others: ValidationInfo) -> Operations:
+        if section.url is not None and "egress" in others.data:
+            others.data["egress"].urls.check(section.url)  # else every event would be refused, one by one
+        return section
+
+    @field_validator("strict_order")
+    @classmethod
+    def _can_be_kept(cls, strict: bool, others: ValidationInfo) -> bool:
+        if strict and others.data.get("partitions") == 1:
+            raise ValueError(
+                "the order of a merchant's notifications is kept only within a partition, which one process at a time "
+                "serves on all machines: set partitions (NOTIFIER_PARTITIONS) to 2 or more"
+            )
+        return strict
+
     @field_serializer(*SECRET)
     def _secret(self, value: SecretStr | None, how: SerializationInfo) -> str | None:
-        return None if value is None else value.get_secret_value() if how.context == _REVEALED else str(value)
+        return None if value is None else value.get_secret_value() if how.context == REVEALED else str(value)
 
     @property
     def amqp_urls(self) -> tuple[str, ...]:
         """The broker's addresses, in the order in which they are tried; empty when none is set."""
-        return () if self.amqp_url is None else _parts(self.amqp_url.get_secret_value())
+        return () if self.amqp_url is None else parts(self.amqp_url.get_secret_value())
 
     @property
     def extension_modules(self) -> tuple[str, ...]:
         """`extensions`, in their order."""
-        return tuple(dict.fromkeys(_parts(self.extensions)))
+        return tuple(dict.fromkeys(parts(self.extensions)))
 
     @property
     def database(self) -> str:
@@ -327,11 +276,11 @@ class Settings(BaseModel):
         """Signing secrets, newest first; empty when none is set."""
         if self.signing_secret is None:
             return ()
-        return tuple(Secret.parse(part) for part in _parts(self.signing_secret.get_secret_value()))
+        return tuple(Secret.parse(part) for part in parts(self.signing_secret.get_secret_value()))
 
     def transferable(self) -> dict[str, Any]:
         """Everything, secrets included, as JSON values: what a child process is given over its pipe."""
-        return self.model_dump(mode="json", context=_REVEALED)
+        return self.model_dump(mode="json", context=REVEALED)
 
     @classmethod
     def received(cls, transferred: Mapping[str, Any]) -> Settings:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
@@ -28,26 +30,32 @@ from notifier.broker.node import PrivateNode
 from notifier.domain.tier import Tier
 from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
-from tests.postgres import PrivatePostgres
+from tests.postgres import PrivatePostgres, emptied
+from tests.shared_broker import SharedBroker, address_in
 
 GIVEN = "NOTIFIER_AMQP_URL"
 
 #: Tiers that tests use; the objects of others are removed with the private node, or by the test that makes them.
-TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "15s", "30s"))
+TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "12s", "15s", "30s"))
 
+_SHARED = pytest.StashKey[SharedBroker]()
 _OFFERED = pytest.StashKey[bool]()
 _OF_PLUGIN = "mode"
 
 
+#: A ledger by its dialect and a directory: its address, for the length of a block.
+Lending = Callable[[str, Path], contextlib.AbstractAsyncContextManager[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class TestBroker:
-    """The broker under test. node: None when it is not ours. source: for people."""
+    """The broker under test. private: it was started for the tests, from an installed server. source: for people."""
 
     __test__ = False
 
     url: str
     source: str
-    node: PrivateNode | None = None
+    private: bool = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +69,24 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker of pytest-xdist is told of the private node that all of them share, booted by the first one's making."""
+    if GIVEN in os.environ or container.engine_answers() or installed() is None:
+        return
+    stash = node.config.stash
+    if _SHARED not in stash:
+        stash[_SHARED] = SharedBroker()
+    node.workerinput["broker"] = str(stash[_SHARED].place)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Gone before the last lines are printed."""
+    if shared := session.config.stash.get(_SHARED, None):
+        del session.config.stash[_SHARED]
+        shared.stop()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the broker cannot offer."""
     of_plugin = [item for item in items if item.get_closest_marker("plugin")]
@@ -69,6 +95,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.stash[_OFFERED]:
         config.hook.pytest_deselected(items=of_plugin)
         items[:] = [item for item in items if item not in of_plugin]
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay until the end, so there is no use in looking through them for garbage again and again."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -117,16 +148,18 @@ def _asked(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-async def broker() -> AsyncIterator[TestBroker]:
-    """The broker of the whole run. Tests that kill or alarm one start a private node of their own."""
+async def broker(pytestconfig: pytest.Config) -> AsyncIterator[TestBroker]:
+    """The broker of the whole run. Tests that kill or alarm one take `own_node`."""
     if url := os.environ.get(GIVEN):
         yield TestBroker(url, GIVEN)
+    elif place := getattr(pytestconfig, "workerinput", {}).get("broker"):
+        yield TestBroker(address_in(Path(place)), "private node", private=True)
     elif container.engine_answers():
         async with _container() as address:
             yield TestBroker(address, "container")
     elif installed() is not None:
         async with await PrivateNode.start() as node:
-            yield TestBroker(node.url, "private node", node)
+            yield TestBroker(node.url, "private node", private=True)
     else:
         pytest.fail(
             f"no RabbitMQ to test against: set {GIVEN}, or install one with `make setup`; a missing broker never skips",
@@ -145,6 +178,15 @@ def installed_server() -> None:
     if GIVEN in os.environ or container.engine_answers():
         pytest.skip("needs a RabbitMQ to kill: none is installed, and the one that is used here is not ours to kill")
     pytest.fail("no RabbitMQ to test against: install one with `make setup`", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+async def own_node(installed_server: None) -> AsyncIterator[PrivateNode]:
+    """A broker that a test may kill, alarm and close connections of, without harm to the others' broker. A test leaves
+    it running. One for all such tests, since a boot takes 5 s of CPU.
+    """
+    async with await PrivateNode.start() as node:
+        yield node
 
 
 @contextlib.asynccontextmanager
@@ -176,6 +218,7 @@ class PostgresOnDemand:
     def __init__(self) -> None:
         self._server: PrivatePostgres | None = None
         self._template: str | None = None
+        self._emptied: list[str] = []
 
     async def server(self) -> PrivatePostgres:
         """The server, running."""
@@ -193,6 +236,14 @@ class PostgresOnDemand:
             await migrate(template)
             self._template = template.rpartition("/")[2]
         return await server.new_database(self._template)
+
+    @contextlib.asynccontextmanager
+    async def lent(self) -> AsyncIterator[str]:
+        """The address of a ledger with nothing in it, for one test: copied, or emptied after another test."""
+        url = self._emptied.pop() if self._emptied else await self.migrated()
+        yield url
+        if await emptied(url):
+            self._emptied.append(url)
 
     async def close(self) -> None:
         """Stop and remove it."""
@@ -232,15 +283,27 @@ async def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return template
 
 
+@pytest.fixture(scope="session")
+def lend_ledger(sqlite_template: Path, postgres_on_demand: PostgresOnDemand) -> Lending:
+    """Lends a migrated ledger with nothing in it, by the name of the dialect; a directory for one in a file."""
+
+    @contextlib.asynccontextmanager
+    async def lend(dialect: str, directory: Path) -> AsyncIterator[str]:
+        if dialect == "sqlite":
+            shutil.copyfile(sqlite_template, directory / "ledger.db")
+            yield f"sqlite:///{directory}/ledger.db"
+        else:
+            async with postgres_on_demand.lent() as url:
+                yield url
+
+    return lend
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def ledger_url(
-    request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path, postgres_on_demand: PostgresOnDemand
-) -> str:
+async def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, lend_ledger: Lending) -> AsyncIterator[str]:
     """The address of a migrated ledger of this test alone: once SQLite, once PostgreSQL."""
-    if request.param == "sqlite":
-        shutil.copyfile(sqlite_template, tmp_path / "ledger.db")
-        return f"sqlite:///{tmp_path}/ledger.db"
-    return await postgres_on_demand.migrated()
+    async with lend_ledger(request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from notifier.domain.merchant import Standing
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import check_known_merchant, check_merchant, refuse_own
 from notifier.domain.registration import GRACE, LONGEST_GRACE, Off, Registration, known
 from notifier.domain.signature import Secret
 from notifier.domain.statement import Statement, stated
@@ -61,7 +61,10 @@ class Change:
         """All that can be judged without the registration. Raises InvalidInput (InvalidMerchant for fields)."""
         if op not in OPS:
             raise InvalidInput(f"{op!r:.40} cannot be done with a merchant; possible are {', '.join(OPS)}")
-        check_merchant(merchant)
+        check = check_merchant if op == "add" else check_known_merchant
+        check(merchant)
+        if op != "remove":
+            refuse_own(merchant)
         statement = _statement(op, fields, settings)
         secret = (statement.secret or Secret.fresh()) if op in ("add", "rotate") else None
         return cls(op, merchant, statement, who[:MOST_WHY], _reason(why), _span(op, seconds), secret)
@@ -153,7 +156,7 @@ def _statement(op: str, fields: Mapping[str, Any], settings: Settings) -> Statem
         raise InvalidInput("`rotate` takes nothing but a secret; other fields are changed with `set`")
     if op == "set" and not fields:
         raise InvalidInput("`set` needs at least one field")
-    return stated(fields, settings.named_ladders, settings.tiers, secret=op != "set")
+    return stated(fields, settings.named_ladders, settings.tiers, settings.egress.urls, secret=op != "set")
 
 
 def _reason(why: str | None) -> str:

@@ -174,6 +174,14 @@ class Fleet:
         missing = [answer["machine"] for answer in answers if answer.pop("silent", False)]
         return {"machines": answers, "missing": missing}
 
+    async def tell(self, verb: str, body: Mapping[str, Any]) -> None:
+        """Have every other machine's master do this, without waiting for what comes of it: those that are away, or as
+        long as the broker is, never hear of it.
+        """
+        if self._announcing is not None:
+            said = {"kind": "ask", "verb": verb, "body": dict(body), "timeout": PATIENCE, "machine_asked": None}
+            await self._say({**said, "id": secrets.token_hex(8)})
+
     async def _announce(self) -> None:
         while True:
             await self._fanout.connection()

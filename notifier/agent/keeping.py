@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from notifier import logs
@@ -23,7 +23,7 @@ from notifier.ledger.database import Database
 LEASE = "keeper"
 #: Seconds: between two rounds, of the lease, between two looks at deadlines, at retention, at how much is held.
 ROUND, SPAN, DEADLINES, PRUNING, COUNTING = 2.0, 15.0, 60.0, 600.0, 10.0
-#: Seconds between two pieces of the same work: facts want to be written meanwhile.
+#: Seconds between two pieces of the same work: facts want to be written meanwhile. (A release says itself how many.)
 BREATH = 0.02
 #: Of the lease: it is renewed when a third of it is over, also in the middle of a long round.
 RENEWAL = SPAN / 3
@@ -35,7 +35,8 @@ Prune = Callable[[], Awaitable[bool]]
 class Keeper:
     """Runs the rounds from `start` to `close`. holder: this process, as no other is called. clock: Unix seconds.
 
-    held: how many notifications are held, None as long as nobody looked.
+    further: more rounds, by name, with the seconds between two of them. held: how many notifications are held, None as
+    long as nobody looked.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Keeper:
         prune: Prune,
         holder: str,
         *,
+        further: Mapping[str, tuple[float, Callable[[], Awaitable[object]]]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.held: int | None = None
@@ -54,6 +56,7 @@ class Keeper:
         self._replaying = replaying
         self._prune = prune
         self._holder = holder
+        self._further = further or {}
         self._clock = clock
         self._until = 0.0
         self._news = asyncio.Event()
@@ -71,16 +74,20 @@ class Keeper:
         """Begin; the first round is at once."""
         rounds: dict[str, Callable[[], Awaitable[None]]] = {
             "lease": self._keep_lease,
-            "release": partial(self._forever, ROUND, self._release.round, self._news),
+            "release": partial(
+                self._forever, ROUND, self._release.round, self._news, soon=lambda _: self._release.pause
+            ),
             "replays": partial(self._forever, ROUND, self._replaying.round, self._replaying.started),
             "deadlines": partial(self._forever, DEADLINES, self._release.end_overdue),
             "pruning": partial(self._forever, PRUNING, self._prune),
             "held": partial(self._forever, COUNTING, self._count),
+            **{name: partial(self._forever, pause, work) for name, (pause, work) in self._further.items()},
         }
         self._tasks = [watched(f"keeper {name}", work) for name, work in rounds.items()]
 
     def wake(self) -> None:
-        """There may be something to release."""
+        """There may be something to release, now or in a moment."""
+        self._release.expect()
         self._news.set()
 
     async def close(self) -> None:
@@ -116,22 +123,29 @@ class Keeper:
             await asyncio.sleep(RENEWAL if mine else ROUND)
 
     async def _forever(
-        self, pause: float, work: Callable[[], Awaitable[object]], news: asyncio.Event | None = None
+        self,
+        pause: float,
+        work: Callable[[], Awaitable[object]],
+        news: asyncio.Event | None = None,
+        soon: Callable[[object], float] | None = None,
     ) -> None:
-        """Work under the lease, again at once while there is more to do, else after a pause or at news."""
+        """Work under the lease, again after a pause or at news. soon: seconds until then, from what the work returned;
+        by default at once while that says there is more to do.
+        """
         news = news or asyncio.Event()
+        soon = soon or (lambda more: BREATH if more else pause)
         while True:
             await self._lease.wait()
             news.clear()
+            seconds = pause
             try:
-                more = await work() if self.holds else False
+                if self.holds:
+                    seconds = soon(await work())
             except NotifierError as error:  # of the database, the broker, this machine's copy of the merchants
                 logs.event("keeper.waits", logging.WARNING, why=str(error))
-                more = False
             except Exception as error:
                 logs.event("failed", logging.ERROR, exc_info=error, what="a round of the keeper")
-                more = False
-            await _either(news, BREATH if more else pause)
+            await _either(news, seconds)
 
     async def _count(self) -> None:
         self.held = await holding.count(self._database)

@@ -35,6 +35,11 @@ class Pace:
                 return taken
             await asyncio.sleep(self.pause)
 
+    @property
+    def rested(self) -> bool:
+        """Whether all that may ever be done at once may be done now."""
+        return self._room + (self._clock() - self._since) * self._rate >= max(1.0, self._rate * _BURST)
+
     def give_back(self, unused: int) -> None:
         """So many of those taken were not done."""
         self._room += unused

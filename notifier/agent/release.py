@@ -1,9 +1,9 @@
-"""What is held goes on when its reason is gone.
+"""What is held goes on when its reason is gone, the oldest first, and no more at once than its merchant may take.
 
-Looked for every few seconds and at every change of the registry, always in the database: so neither a wake-up nor a
-`held` fact that arrives after the merchant was enabled can be missed. A notification is taken in hand, published and
-confirmed, then marked; whoever dies in between leaves one that is released again later, under the same `webhook-id`.
-What no release has reached within its ladder's total and a day is exhausted, and says for what it was held.
+Looked for every few seconds and at every change of the registry or of a breaker, always in the database: so neither a
+wake-up nor a `held` fact that arrives after the merchant was enabled can be missed. A notification is taken in hand,
+published and confirmed, then marked; whoever dies in between leaves one that is released again later, under the same
+`webhook-id`. What no release has reached within its ladder's total and a day is exhausted, and says why it was held.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from notifier import logs
 from notifier.agent import rebuilding
+from notifier.agent.allowance import Allowance
 from notifier.agent.marking import Marker
 from notifier.agent.pace import Pace
 from notifier.broker.publisher import Publisher, fresh_message_id
@@ -30,10 +31,11 @@ from notifier.ledger import holding
 from notifier.ledger.database import Database
 from notifier.ledger.holding import Stored
 
-#: Most that is in hand at once.
-PIECE = 100
 #: Seconds of one round, about.
-ROUND = 5.0
+ROUND = 1.0
+#: Seconds until the next round: a part of the time since anything went on, between these two. So a merchant that takes
+#: long waits for the next release not much longer than it takes, and where nothing goes on little is asked.
+SOONEST, LATEST, PART = 0.05, 2.0, 1 / 8
 #: Beyond the ladder's total, milliseconds: DESIGN §6.
 GRACE_MS = 24 * 3600 * 1000
 #: Rows looked at in one piece when deadlines are checked.
@@ -43,9 +45,9 @@ _PAGE = 500
 class Release:
     """Releases what may go on. Only for the agent that holds the lease.
 
-    lookup: the merchant as it is known now, or None. blocked_here: whether an operator's override on this machine
-    blocks it. needs_url: whether there is nowhere to call without one. holds: whether the lease is still this agent's,
-    asked before anything is published. clock: Unix seconds.
+    lookup: the merchant as it is known now, or None. allowance: how much of it may go on. blocked_here: whether an
+    operator's override on this machine blocks it. needs_url: whether there is nowhere to call without one. holds:
+    whether the lease is still this agent's, asked before anything is published. clock: Unix seconds.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Release:
         marker: Marker,
         pace: Pace,
         lookup: Callable[[str], Merchant | None],
+        allowance: Allowance,
         blocked_here: Callable[[str], bool],
         default_ladder: Ladder,
         configured: Collection[Tier],
@@ -71,29 +74,46 @@ class Release:
         self._marker = marker
         self._pace = pace
         self._lookup = lookup
+        self._allowance = allowance
         self._blocked_here = blocked_here
         self._default_ladder = default_ladder
         self._configured = configured
         self._needs_url = needs_url
         self._clock = clock
         self._holds = holds
+        self._moved = clock()
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next round is worth it."""
+        pause = min(LATEST, (self._clock() - self._moved) * PART)
+        if self._allowance.next is not None:
+            pause = min(pause, self._allowance.next)
+        return max(SOONEST, pause)
+
+    def expect(self) -> None:
+        """There may be something to release soon, if not yet."""
+        self._moved = self._clock()
 
     async def round(self) -> int:
         """Release what may go on now, a piece of each merchant in turn; returns how many. Raises DatabaseUnavailable.
 
-        Ends after some seconds, so that a merchant whose reason ended meanwhile takes its turn, too.
+        Ends after a moment, so that a merchant whose reason ended meanwhile takes its turn, too.
         """
         count, end = 0, self._clock() + ROUND
+        self._allowance.begin(await holding.on_their_way(self._database, self._now_ms()))
         waiting = await holding.hopeful(self._database, self._now_ms(), needs_url=self._needs_url)
         while waiting and self._clock() < end:
             for merchant in list(waiting):
                 if not self._holds():
                     return count
-                if self._may_be_called(merchant) and (piece := await self._piece(merchant)):
-                    gone = await self._go_on(piece)
-                    self.released += gone
-                    count += gone
-                else:
+                known = self._lookup(merchant)
+                room = self._allowance.take(merchant, known) if self._may_be_called(merchant, known) else 0
+                piece, more = await self._piece(merchant, room) if room else ((), False)
+                gone = await self._go_on(piece, known) if piece else 0
+                self._allowance.gone(merchant, room, gone)
+                count += gone
+                if not more:
                     waiting.remove(merchant)
         return count
 
@@ -112,29 +132,32 @@ class Release:
             count += len(ended)
         return count
 
-    def _may_be_called(self, merchant: str) -> bool:
+    def _may_be_called(self, merchant: str, known: Merchant | None) -> bool:
         if self._blocked_here(merchant):
             return False
-        known = self._lookup(merchant)
         # with a url of its own a notification of an unknown merchant may be sent; each one is looked at below
         return admit(Notification(merchant, merchant, b"", url="https://its.own"), known) is None
 
-    async def _piece(self, merchant: str) -> Sequence[Stored]:
-        room = await self._pace.some(PIECE)
+    async def _piece(self, merchant: str, most: int) -> tuple[Sequence[Stored], bool]:
+        """At most so many, in hand; and whether there may be more of them."""
+        room = await self._pace.some(most)
         piece = await holding.take_in_hand(self._database, merchant, self._now_ms(), room, needs_url=self._needs_url)
         self._pace.give_back(room - len(piece))
-        return piece
+        return piece, len(piece) == room
 
-    async def _go_on(self, piece: Sequence[Stored]) -> int:
+    async def _go_on(self, piece: Sequence[Stored], known: Merchant | None) -> int:
         """Publish what may go on, then mark what the broker has. What does not go on takes nothing of the rate."""
-        known = self._lookup(piece[0].merchant)
         outcomes = await asyncio.gather(*(self._publish(each, known) for each in piece), return_exceptions=True)
         facts = [outcome for outcome in outcomes if isinstance(outcome, Fact)]
         self._pace.give_back(len(piece) - len(facts))
         if facts:
             await self._marker.mark(facts)
+            self.released += len(facts)
+            self._moved = self._clock()
         if any(isinstance(outcome, Unroutable) for outcome in outcomes):
             self._publisher.declare_again()  # a work queue was deleted
+        if left := {stored.id for stored in piece} - {fact.notification for fact in facts}:
+            await holding.put_back(self._database, sorted(left))
         return len(facts)
 
     async def _publish(self, stored: Stored, merchant: Merchant | None) -> Fact | None:

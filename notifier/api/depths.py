@@ -20,7 +20,8 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Messages by tier name. waiting: for their moment. due: for a process. consumers: on the work queue.
+    """Messages by tier name. waiting: for their moment. due: for a process. consumers: on the work queue
+    that has fewest.
 
     facts: on their way to the ledger. poison: our own fault. at: Unix seconds.
     """
@@ -74,14 +75,16 @@ class Depths:
         look = Look(await self._link.channel())
         tiers, topology = self._topology.tiers, self._topology
         waits = [tier for tier in tiers if tier.seconds]
-        names = [*map(topology.wait_queue, waits), *map(topology.work_queue, tiers), topology.ledger, topology.poison]
+        work = {tier: topology.work_queues(tier) for tier in tiers}
+        due = [queue for queues in work.values() for queue in queues]
+        names = [*map(topology.wait_queue, waits), *due, topology.ledger, topology.poison]
         states = dict(zip(names, await asyncio.gather(*map(look.queue, names)), strict=True))
         ready = {name: 0 if state is None else state.ready for name, state in states.items()}
         consumers = {name: 0 if state is None else state.consumers for name, state in states.items()}
         return Reading(
             waiting={tier.name: ready.get(topology.wait_queue(tier), 0) for tier in tiers},
-            due={tier.name: ready[topology.work_queue(tier)] for tier in tiers},
-            consumers={tier.name: consumers[topology.work_queue(tier)] for tier in tiers},
+            due={tier.name: sum(ready[queue] for queue in queues) for tier, queues in work.items()},
+            consumers={tier.name: min(consumers[queue] for queue in queues) for tier, queues in work.items()},
             facts=ready[topology.ledger],
             poison=ready[topology.poison],
             at=time.time(),

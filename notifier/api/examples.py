@@ -70,14 +70,15 @@ EXAMPLES: Mapping[tuple[str, str], Any] = {
     ("post", "/v1/replays/{replay}/stop"): {"replay": "rpl_1f0e4b1e9f5b1e6f", "state": "cancelled"},
     ("get", "/v1/merchants"): {"merchants": [_MERCHANT], "next": None},
     ("post", "/v1/merchants"): {**_CHANGED, "secret": _SECRET},
-    ("get", "/v1/merchants/{merchant}"): _MERCHANT,
+    ("get", "/v1/merchants/{merchant}"): {**_MERCHANT, "effective": {"concurrency": 20, "rate": None}},
     ("patch", "/v1/merchants/{merchant}"): _CHANGED,
     ("post", "/v1/merchants/{merchant}/rotate"): {**_CHANGED, "secret": _SECRET},
     ("post", "/v1/merchants/{merchant}/block"): {"merchant": _BLOCKED, "live": _LIVE},
     ("post", "/v1/merchants/{merchant}/test"): {"id": "ntf_0123456789abcdef0123456789abcdef"},
     ("get", "/v1/tiers"): {
-        "at": _WHEN, "state": "running", "tiers": [_TIER], "slots": [], "breakers": [], "facts_waiting": 0,
-        "poison": 0, "totals": {"accepted": 3, "completed": 41_822}, "problems": [],
+        "at": _WHEN, "state": "running", "tiers": [_TIER], "slots": [], "breakers": [], "overflows": [],
+        "held_back": {"open": 0, "half-open": 0, "overflows": {}}, "facts_waiting": 0, "poison": 0,
+        "totals": {"accepted": 3, "completed": 41_822}, "problems": [],
     },
     ("post", "/v1/tiers/{tier}/pause"): {
         "tier": "5s", "paused": True, "until": _WHEN, "live": {"live": 1, "of": 1, "missing": []},

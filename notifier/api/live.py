@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from notifier.api.depths import Reading
 from notifier.api.parts import Parts
+from notifier.api.resting import resting
 from notifier.errors import NotifierError
 from notifier.ledger import notifications
 from notifier.logs import moment
@@ -38,7 +39,7 @@ async def live(parts: Parts) -> dict[str, Any]:
         "state": None if status is None else status["state"],
         "tiers": [_tier(tier.name, slots, pauses or [], depths, stand, parts.now_ms) for tier in parts.settings.tiers],
         "slots": slots,
-        "breakers": [],
+        **resting(parts.line.state),
         "facts_waiting": None if depths is None else depths.facts,
         "poison": None if depths is None else depths.poison,
         "totals": None if stand is None else dict(stand["totals"]),

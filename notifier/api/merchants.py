@@ -135,11 +135,12 @@ async def test(parts: Given, merchant: Id) -> dict[str, Any]:
 
 @router.get("/merchants/{merchant:path}", summary="One merchant")
 async def show(parts: Given, merchant: Id) -> dict[str, Any]:
-    """Without secrets; of its headers only the names."""
+    """Without secrets; of its headers only the names. `effective`: the bounds in force, its own or the service's."""
     row = await merchants.get(parts.database, merchant)
     if row is None or row.body is None:
         raise NotFound(f"merchant {merchant!r:.140} is not registered")
-    return _shown(row, parts.now_ms)
+    found = _shown(row, parts.now_ms)
+    return found | {"effective": form.effective(found, parts.settings.isolation)}
 
 
 @router.patch(

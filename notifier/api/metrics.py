@@ -47,6 +47,7 @@ class Reading(Collector):
         """Called by prometheus_client."""
         yield from _of_tiers(self._shown["tiers"], self._shown["slots"])
         yield from _of_processes(self._shown["slots"])
+        yield from _of_merchants(self._shown["held_back"])
         yield from self._of_service()
 
     def _of_service(self) -> Iterator[Metric]:
@@ -117,6 +118,17 @@ def _of_processes(slots: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
             state.add_metric([slot["slot"], name], float(slot["state"] == name))
         restarts.add_metric([slot["slot"]], slot["restarts"])
     yield from (state, restarts)
+
+
+def _of_merchants(held_back: Mapping[str, Any]) -> Iterator[Metric]:
+    """Counts: a label per merchant would make as many series as there are merchants."""
+    breakers = GaugeMetricFamily("notifier_breakers", "merchants whose breaker is not closed", labels=["state"])
+    for state in ("open", "half-open"):
+        breakers.add_metric([state], held_back[state])
+    overflows = GaugeMetricFamily("notifier_overflows", "slow merchants that have no room in a tier", labels=["tier"])
+    for tier, count in sorted(held_back["overflows"].items()):
+        overflows.add_metric([tier], count)
+    yield from (breakers, overflows)
 
 
 def _histogram(lateness: Mapping[str, Any]) -> tuple[list[tuple[str, float]], float]:

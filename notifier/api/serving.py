@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from uvicorn import Config, Server
 
 from notifier.errors import ConfigurationError
-from notifier.settings import Api
+from notifier.sections import Api
 
 #: Connections that wait to be accepted.
 BACKLOG = 1024

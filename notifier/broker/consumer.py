@@ -17,7 +17,7 @@ from aiormq.channel import Channel
 from notifier import logs
 from notifier.broker import declare
 from notifier.broker.connection import Link, Waiting, was_cut
-from notifier.broker.topology import Topology
+from notifier.broker.topology import Queue, Topology
 from notifier.domain.wire import Message
 
 #: Seconds for the broker's answers. Not given to aiormq: its wait_for, in Python 3.11, loses a cancellation that comes
@@ -72,7 +72,8 @@ class Delivery:
 class Consumer:
     """Consumes one queue with a bounded prefetch, for as long as it is open and not stopped, across connections.
 
-    on_delivery: called in the event loop for every delivery; must not block and must not raise.
+    on_delivery: called in the event loop for every delivery; must not block and must not raise. own: the queue, where
+    it is none of the topology: nothing leads into it any more.
     """
 
     def __init__(
@@ -83,11 +84,14 @@ class Consumer:
         prefetch: int,
         on_delivery: Callable[[Delivery], None],
         name: str = "consumer",
+        *,
+        own: Queue | None = None,
     ) -> None:
         self._topology = topology
         self._queue = queue
         self._prefetch = prefetch
         self._on_delivery = on_delivery
+        self._own = own
         self._taking = True
         self._consumes = asyncio.Event()
         self._tag: str | None = None
@@ -143,8 +147,19 @@ class Consumer:
             return await self._cancel(channel, tag)
         return True
 
+    def leave(self) -> None:
+        """Stop taking by ending the connection; another one is made, which does not consume. Twice is fine.
+
+        The broker takes back at once, and in its order, all that is in our hands. A cancelled consumer would keep that
+        while the next one of a partition gets what comes after it (FACTS §1).
+        """
+        self._taking = False
+        self._consumes.clear()
+        self._tag = None
+        self._link.reopen()
+
     async def take_again(self) -> None:
-        """Consume again after `stop_taking`; returns when it is so, or as soon as there will be a connection again.
+        """Consume again after `stop_taking` or `leave`; returns when it is so, or when a connection will do it.
 
         Twice is fine, and so is a moment in which there is no connection. Not to be called after `close`.
         """
@@ -169,6 +184,8 @@ class Consumer:
 
     async def _prepare(self, channel: Channel) -> None:
         await declare.declare(channel, self._topology)
+        if self._own is not None:
+            await declare.declare_one(channel, self._own)
         if self._taking:
             await self._consume(channel)
 

@@ -86,6 +86,29 @@ async def delay(url: str, mechanism: Mechanism, namespace: str, patience: float)
         await link.close()
 
 
+async def hashing(url: str, namespace: str, patience: float) -> bool:
+    """Whether the broker offers the exchange of partitions. Raises BrokerError when it does not tell."""
+    link = await open_once([url], "doctor", patience)
+    try:
+        channel = await link.channel()
+        name = f"{namespace}.doctor.{uuid.uuid4().hex}"
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await channel.exchange_declare(name, exchange_type="x-consistent-hash", arguments={})
+                await channel.exchange_delete(name)
+        except TimeoutError:
+            raise BrokerError(f"the broker did not answer within {_PATIENCE:.0f} s") from None
+        except BaseException as error:
+            if not was_cut(channel, error):
+                raise
+            if "exchange type" in str(error):
+                return False
+            raise BrokerError(f"the broker refused an exchange: {error}") from None
+        return True
+    finally:
+        await link.close()
+
+
 async def _probe(channel: Channel, mechanism: Mechanism, name: str) -> Delayed:
     arrived: asyncio.Future[tuple[float, DeliveredMessage]] = asyncio.get_running_loop().create_future()
 

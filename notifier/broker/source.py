@@ -39,7 +39,7 @@ async def open_broker(told: Callable[[str], None]) -> AsyncIterator[Broker]:
         try:
             yield Broker(url, namespace, f"{without_password(url)} (namespace {namespace})")
         finally:
-            await delete_namespace(url, namespace, load().tiers)
+            await delete_namespace(url, namespace, load().tiers, load().partitions)
     elif container.engine_answers():
         told(f"starting RabbitMQ in a container ({container.IMAGE}); the first time its image is fetched")
         async with container.running() as url:

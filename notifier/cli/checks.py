@@ -11,7 +11,8 @@ from typing import Literal
 from notifier.delivery.callback import UserCallback
 from notifier.domain.signature import Secret
 from notifier.errors import ConfigurationError
-from notifier.settings import Network, Settings
+from notifier.sections import Network
+from notifier.settings import Settings
 
 #: A process needs files besides its callbacks: broker connections, pipes, logs, DNS.
 SPARE_FILES = 64
@@ -58,11 +59,13 @@ def secret(settings: Settings) -> Finding:
 def egress(settings: Settings) -> Finding:
     """Whether the guard against internal addresses has holes that production should not have."""
     allowed = settings.egress.networks
+    how = ", by https alone" if settings.egress.https_only else ""
+    how += f", on ports {settings.egress.ports} alone" if settings.egress.ports else ""
     if not allowed:
-        return Finding("egress", "ok", "callbacks reach globally reachable addresses only")
+        return Finding("egress", "ok", f"callbacks reach globally reachable addresses only{how}")
     holes = [f"{network} ({hole})" for network in allowed if (hole := _hole(network))]
     if not holes:
-        return Finding("egress", "ok", f"callbacks also reach {settings.egress.allow}")
+        return Finding("egress", "ok", f"callbacks also reach {settings.egress.allow}{how}")
     return Finding(
         "egress",
         "warn",

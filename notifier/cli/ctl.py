@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from notifier.cli import ctl_block, ctl_events, ctl_fleet, ctl_look, ctl_processes, ctl_state, ctl_watch
+from notifier.cli import ctl_block, ctl_events, ctl_fleet, ctl_look, ctl_processes, ctl_rest, ctl_state, ctl_watch
 
 app = typer.Typer(add_completion=False)
 
@@ -44,6 +44,7 @@ _VERBS = (
     ("resume", ctl_state.resume, "take a pause back"),
     ("block", ctl_block.block, "call a merchant no more"),
     ("unblock", ctl_block.unblock, "take a block back"),
+    ("close", ctl_rest.close, "call a merchant again that is given a rest"),
     ("set", ctl_state.set_, "prefetch, concurrency or rate of a tier"),
     ("log-level", ctl_state.log_level, "how much processes log"),
     ("drain", ctl_processes.drain, "let processes finish and stay away"),

@@ -14,7 +14,7 @@ from notifier.cli.ctl_line import PROMPT, Asking, complain, entries, print_json,
 from notifier.cli.ctl_options import ALL, For, Reason, span
 from notifier.cli.ctl_state import Change, pushed, until
 from notifier.cli.options import AsJson
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import check_known_merchant
 from notifier.errors import DatabaseUnavailable, NotFound, NotifierError
 
 Merchant = Annotated[str, typer.Argument(metavar="MERCHANT")]
@@ -36,7 +36,7 @@ def block(
     Examples:
       notifier ctl block shop-7 --reason "charged twice, see INC-118"
     """
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     seconds = None if for_ is None else span(for_, "--for")
     change: dict[str, Any] = {
         "op": "block",
@@ -60,7 +60,7 @@ def unblock(context: typer.Context, merchant: Merchant, reason: Reason = None, a
     Examples:
       notifier ctl unblock shop-7
     """
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     registered = talk(lambda operator: _unblock_registered(operator, merchant, reason))
     if on_all(context) and registered is not None:  # once, since it is the same registry for all
         complain("; ".join([registered.said, *registered.missing]))

@@ -20,7 +20,7 @@ from notifier.errors import NoAnswer, NotifierError, RequestFailed
 from notifier.supervision.channel import Body
 
 #: Verbs that make sense on all machines at once, and end no process that has to answer.
-VERBS = ("status", "ping", "pause", "resume", "block", "unblock", "set", "log-level")
+VERBS = ("status", "ping", "pause", "resume", "block", "unblock", "close", "set", "log-level")
 #: Seconds for another machine: a change that it cannot apply in 5 is told as that.
 PATIENCE = 10.0
 

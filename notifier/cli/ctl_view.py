@@ -10,14 +10,15 @@ from typing import Any
 
 import typer
 
-from notifier.cli import ctl_spans, ctl_trouble
+from notifier.cli import ctl_rest, ctl_spans, ctl_trouble
 from notifier.cli.ctl_answers import visible
 from notifier.cli.ctl_events import print_line
 from notifier.cli.ctl_targets import covers
 from notifier.cli.table import table_lines
 
-#: Keys that the service sets for its own processes: nothing that an operator set or could take back.
-OWN_KEYS = frozenset({"registry"})
+#: Keys that the service sets for its own processes, by how they begin: nothing that an operator set. Of breakers and
+#: overflows there are lines of their own.
+OWN_KEYS = ("registry", "breaker/", "overflow/", "told/")
 #: Overrides that are shown; a service may have blocked thousands of merchants.
 SHOWN = 30
 _SLOTS = [
@@ -31,8 +32,10 @@ def print_page(status: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], 
     print_line(headline(status, now))
     for trouble in ctl_trouble.of_service(status, now):
         print_line(f"! {trouble.sentence}", "red" if trouble.bad else "yellow")
+    for sentence in ctl_rest.sentences(entries, now):
+        print_line(f"! {sentence}", "yellow")
     typer.echo("\n" + "\n".join(slot_lines(status["slots"], entries, now)))
-    if by_operators := [entry for entry in entries if entry["key"] not in OWN_KEYS]:
+    if by_operators := [entry for entry in entries if not entry["key"].startswith(OWN_KEYS)]:
         typer.echo("\n" + "\n".join(entry_lines(by_operators, now)))
 
 
@@ -88,7 +91,7 @@ def _slot(slot: Mapping[str, Any], pauses: Sequence[Mapping[str, Any]], now: dat
     of = slot["statistics"]
     return [
         slot["slot"],
-        slot["state"],
+        f"{slot['state']}, retired" if of.get("retired") else slot["state"],
         _or_dash(slot["pid"]),
         "–" if slot["uptime"] is None else ctl_spans.spelled(slot["uptime"]),
         str(slot["epoch"]),

@@ -18,7 +18,7 @@ import typer
 from notifier.broker import probe
 from notifier.broker.inspect import Look, QueueState, looking
 from notifier.broker.topology import Exchange, Queue, Topology
-from notifier.cli import checks, doctor_service
+from notifier.cli import checks, doctor_partitions, doctor_service
 from notifier.cli.checks import Finding
 from notifier.cli.options import AsJson
 from notifier.errors import BrokerUnreachable, ConfigurationError, NoBroker, NotifierError
@@ -88,6 +88,7 @@ async def _broker(settings: Settings) -> list[Finding]:
     findings = [_address(finding, reachable) for finding, _ in greetings]
     if reachable:
         findings += await _delay(settings, reachable[0])
+        findings += await doctor_partitions.partitions(settings, reachable[0], _PATIENCE)
         findings += await _topology(settings, reachable[0])
     return findings
 
@@ -152,7 +153,7 @@ def _clock(apart: float | None) -> Finding:
 
 
 async def _topology(settings: Settings, url: str) -> list[Finding]:
-    topology = Topology(settings.namespace, settings.tiers, settings.delay)
+    topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
     try:
         async with looking([url], "doctor", _PATIENCE) as look:
             return await _look_at(look, topology)

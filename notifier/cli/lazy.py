@@ -12,6 +12,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from notifier.importing import for_good
+
 #: Columns that help texts use at most, on a wider terminal too: longer lines are hard to read.
 WIDEST = 110
 
@@ -107,7 +109,8 @@ class _Imported(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         entry = self._entries[name]
         module, _, attribute = entry.target.partition(":")
-        found = getattr(import_module(module), attribute)
+        with for_good():
+            found = getattr(import_module(module), attribute)
         return _as_group(found, entry) if isinstance(found, typer.Typer) else _as_command(found, entry.name)
 
     def __iter__(self) -> Iterator[str]:

@@ -16,8 +16,9 @@ from notifier.cli.ctl_options import For, Reason, span
 from notifier.cli.ledger_line import reading
 from notifier.cli.options import AsJson
 from notifier.cli.stating import stated
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import check_known_merchant, check_merchant
 from notifier.errors import NotFound
+from notifier.settings import load
 
 if TYPE_CHECKING:
     from notifier.ledger.database import Database
@@ -34,8 +35,8 @@ LadderOption = Annotated[
     str | None, typer.Option("--ladder", metavar="LADDER", help="1s,3s,5s or a ladder's name; `default`.")
 ]
 Ack = Annotated[str | None, typer.Option(metavar="RULE", help="http, body=success or json:code=SUCCESS; `default`.")]
-Concurrency = Annotated[str | None, typer.Option(metavar="N", help="Callbacks at once; `default`: no bound.")]
-Rate = Annotated[str | None, typer.Option(metavar="N", help="Callbacks a second; `default`: no bound.")]
+Concurrency = Annotated[str | None, typer.Option(metavar="N", help="Calls at once per tier; `default`: the service's.")]
+Rate = Annotated[str | None, typer.Option(metavar="N", help="Calls a second per tier; `default`: the service's.")]
 Headers = Annotated[
     list[str] | None,
     typer.Option("--header", metavar="'NAME: VALUE'", help="Sent with every callback; `NAME:` takes it away. Repeat."),
@@ -77,6 +78,7 @@ def add(
       notifier merchants add shop-7 --url https://shop-7.example/hooks
       notifier merchants add shop-8 --url https://shop-8.example/n --ladder wechat --ack json:code=SUCCESS
     """
+    check_merchant(merchant)
     fields = stated(url, ladder, ack, concurrency, rate, header, secret)
     _change("add", merchant, f"{merchant} is registered", as_json, fields=fields)
 
@@ -111,8 +113,12 @@ def show(merchant: Merchant, as_json: AsJson = False) -> None:
     Examples:
       notifier merchants show shop-7
     """
-    check_merchant(merchant)
-    found = reading(lambda database: _one(database, merchant))
+    check_known_merchant(merchant)
+    settings = load()
+    found = reading(lambda database: _one(database, merchant), settings)
+    from notifier.registry import form  # here: only this needs it
+
+    found |= {"effective": form.effective(found, settings.isolation)}
     if as_json:
         print_json(found)
     else:
@@ -160,7 +166,7 @@ def remove(
     Examples:
       notifier merchants remove shop-7 --yes
     """
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     if not yes:
         _ask(f"Remove {merchant} and its signing secrets?")
     _change("remove", merchant, f"{merchant} is removed", as_json, why=reason)
@@ -242,7 +248,7 @@ def try_(merchant: Merchant, as_json: AsJson = False) -> None:
     Examples:
       notifier notifications show $(notifier merchants test shop-7)
     """
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     sent = ask_agent("merchants.test", {"merchant": merchant, "who": who()})
     if as_json:
         print_json(sent)
@@ -260,7 +266,7 @@ def _change(
     why: str | None = None,
     seconds: float | None = None,
 ) -> None:
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     asked = {"op": op, "merchant": merchant, "fields": dict(fields or {}), "who": who(), "why": why, "for": seconds}
     done = ask_agent("merchants.change", asked, PATIENCE)
     account = live.account(done["live"])

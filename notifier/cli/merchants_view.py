@@ -32,7 +32,7 @@ def print_whole(merchant: Mapping[str, Any]) -> None:
 
 
 def whole(merchant: Mapping[str, Any], now: datetime) -> list[str]:
-    """The lines of one merchant."""
+    """The lines of one merchant, with the bounds that are in force for it (`effective`)."""
     return table_lines(["merchant", merchant["id"]], [[name, value] for name, value in _lines(merchant, now)])
 
 
@@ -46,14 +46,19 @@ def _lines(of: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     yield "url", visible(of["url"] or "none: only what names its own url is delivered")
     yield "ladder", _ladder(of) if of["ladder"] else "the default one"
     yield "acknowledges", of["ack"] or "the service's rule"
-    yield "at once", "no bound of its own" if of["concurrency"] is None else str(of["concurrency"])
-    yield "a second", "no bound of its own" if of["rate"] is None else f"{of['rate']:g}"
+    yield "at once", f"{of['effective']['concurrency']} in each tier{_whose(of['concurrency'])}"
+    rate = of["effective"]["rate"]
+    yield "a second", "no bound" if rate is None else f"{rate:g} in each tier{_whose(of['rate'])}"
     if of["headers"]:
         yield "headers", visible(", ".join(of["headers"]))
     if of["secrets"]:
         ends = [f"one more until {ctl_spans.moment(each['until'], now)}" for each in of["secrets"] if each["until"]]
         yield "secrets", ", ".join(["one", *ends])
     yield "changed", f"{of['changed_at']}, version {of['version']}"
+
+
+def _whose(own: object) -> str:
+    return "" if own is not None else ", the service's bound"
 
 
 def _row(of: Mapping[str, Any], now: datetime) -> list[str]:

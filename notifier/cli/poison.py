@@ -131,7 +131,7 @@ def _place() -> Place:
     if not settings.amqp_urls:
         raise NoBroker.named()
     Telling().listen()
-    return Place(settings, Topology(settings.namespace, settings.tiers, settings.delay))
+    return Place(settings, Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions))
 
 
 async def _list(place: Place, limit: int) -> tuple[list[Poisoned], int]:

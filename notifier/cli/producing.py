@@ -43,7 +43,7 @@ class Producer:
         self._registered = registered
         self._telling = telling
         self._entries = entries
-        self._topology = Topology(settings.namespace, settings.tiers, settings.delay)
+        self._topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
         self._publisher = Publisher(settings.amqp_urls, self._topology, "enqueue")
         self._recorder = Recorder(self._publisher, self._topology)
         self._entrance = Entrance(self._topology, self._publisher, self._recorder)
@@ -140,15 +140,16 @@ class Producer:
             self._checks[first] = asyncio.create_task(self._warn_if_unconsumed(first))
 
     async def _warn_if_unconsumed(self, tier: Tier) -> None:
-        queue = self._topology.work_queue(tier)
+        queues = self._topology.work_queues(tier)
         try:
             async with inspect.looking(self._settings.amqp_urls, "enqueue look", 1) as look:
-                state = await look.queue(queue)
+                states = [(queue, await look.queue(queue)) for queue in queues]
         except NotifierError:
             return  # whatever is wrong with the broker is told by the publisher
-        if state is not None and not state.consumers:
+        unserved = next((queue for queue, state in states if state is not None and not state.consumers), None)
+        if unserved is not None:
             self._telling.say(
-                f"nobody consumes {queue}: what is accepted waits in RabbitMQ until `notifier run` is running"
+                f"nobody consumes {unserved}: what is accepted waits in RabbitMQ until `notifier run` is running"
             )
 
     def _warn_of_missing_url(self) -> None:

@@ -18,6 +18,14 @@ UNFINISHED = ("accepted", "attempted", "held")
 _SHORT = 100
 _HEADS = ["", "STEP", "TIER", "DUE", "STARTED", "LATE", "TOOK", "WHAT CAME OF IT"]
 _RIGHT = ("STEP", "LATE", "TOOK")
+#: When what is held goes on, by the reason, and what can be done for it.
+_GOES_ON = {
+    "disabled": "when the merchant is enabled: notifier merchants enable {0}",
+    "blocked": "when the block is over: notifier merchants unblock {0}",
+    "unknown-merchant": "when there is a url: notifier merchants add (or set) {0} --url …",
+    "breaker-open": "when the merchant acknowledges a probe, which is sent now and then: see what it answered",
+    "no-room": "as the merchant answers what is before it: notifier merchants set {0} --concurrency … allows it more",
+}
 _MARKS = {"complete": "✓", "next-tier": "✗", "exhausted": "✗", "stopped": "■", "held": "‖", "poison": "☠"}
 _COLOURS = {"✓": "green", "✗": "red", "■": "red", "☠": "red", "‖": "yellow", "◷": "cyan"}
 _EVENTS = {
@@ -127,7 +135,7 @@ def _to_come(of: Mapping[str, Any], clock: _Clock, now: datetime) -> Iterator[li
     step = of["step"] or 0
     held = of["status"] == "held"
     if held:
-        said = "when the reason is gone"
+        said = _GOES_ON.get(of["reason"], "when the reason is gone").format(visible(of["merchant"]))
     elif of["due_at"] is None:
         said = "waits"
     else:

@@ -16,10 +16,9 @@ from notifier.domain import fact, wire
 from notifier.domain.ladder import Ladder, named
 from notifier.domain.notification import (
     Notification,
+    check_addressee,
     check_id,
-    check_merchant,
     check_reference,
-    check_url,
     fresh_id,
     is_traceparent,
 )
@@ -65,10 +64,10 @@ def compose(
     chosen: Ladder = settings.default_ladder if ladder is None else named(ladder, settings.named_ladders)
     return Notification(
         id=fresh_id() if notification_id is None else check_id(notification_id),
-        merchant=check_merchant(merchant),
+        merchant=check_addressee(merchant),
         payload=payload,
         content_type=content_type,
-        url=None if url is None else check_url(url),
+        url=None if url is None else settings.egress.urls.check(url),
         ladder=chosen.require(settings.tiers),
         reference=None if reference is None else check_reference(reference),
         traceparent=traceparent,

@@ -94,7 +94,7 @@ class DeliveryRoom:
         self._lookup = lookup
         self._cancelled = cancelled or _never_cancelled
         self._most_payload = most_payload
-        self._strict = strict
+        self.strict = strict
         self._clock = clock
         self._unforeseen = unforeseen
         self._points = points or FailPoints()
@@ -132,10 +132,12 @@ class DeliveryRoom:
     async def give_back(self) -> None:
         """Return to the queue what is laid aside or waits for its turn. Only with the consumer cancelled: else it would
         come again at once, and be counted as delivered each time.
+
+        In strict order nothing is returned, only let go: the end of the connection returns all at once, in its order.
         """
         self.turns.send_away()
         aside, self._aside = self._aside or [], []
-        for delivery in aside:
+        for delivery in () if self.strict else aside:
             await delivery.give_back()
 
     def open(self) -> None:
@@ -174,7 +176,8 @@ class DeliveryRoom:
             return
         turn = await self._turn(notification)
         if turn is None:
-            await work.delivery.give_back()
+            if not self.strict:
+                await work.delivery.give_back()
             return
         attempt: Attempt | Held | Stopped
         if isinstance(turn, Turn):
@@ -215,7 +218,7 @@ class DeliveryRoom:
         most = (merchant.concurrency if merchant else None) or self._isolation.concurrency
         turn = await self.turns.mine(
             notification.merchant,
-            1 if self._strict else most,
+            1 if self.strict else most,
             (merchant.rate if merchant else None) or self._isolation.rate,
             released=notification.released is not None,
         )

@@ -27,8 +27,9 @@ class Merchant:
 
     url: the registered endpoint, used where a notification names none. secrets: those that sign now, newest first.
     headers: sent beside ours, in this order; their values may be credentials, so they are never shown. concurrency:
-    callbacks at once, None for no bound of its own. rate: callbacks a second, likewise. why, since, until: of the
-    standing; Unix milliseconds. version: of the registry when the merchant last changed; 0 for one that is in none.
+    callbacks at once in a tier process, None for what the settings say. rate: callbacks a second, likewise. why, since,
+    until: of the standing; Unix milliseconds. version: of the registry when the merchant last changed; 0 for one that
+    is in none.
     """
 
     id: str

@@ -16,9 +16,14 @@ from notifier.errors import InvalidNotification
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 #: Control characters, and halves of surrogate pairs (JSON may hold them, UTF-8 cannot).
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+#: What paths cannot hold between slashes.
+_DOTS = frozenset({".", ".."})
 _USERINFO = re.compile(r"//[^/?#]*@")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+#: The merchant that operator events are addressed to: nobody else's.
+OPERATIONS = "notifier-operations"
 
 MOST_MERCHANT = 128
 MOST_REFERENCE = 256
@@ -96,11 +101,45 @@ def check_id(text: str) -> str:
 
 
 def check_merchant(text: str) -> str:
-    """The merchant id, or InvalidNotification."""
+    """An id that a merchant may get, or InvalidNotification: also, that HTTP paths can hold it.
+
+    RFC 3986 §5.2.4: every client takes `.` and `..` out of a path before it asks, also as `%2E%2E`, so a merchant
+    called `shop/../7` could be registered and never be reached.
+    """
+    check_known_merchant(text)
+    if not _DOTS.isdisjoint(text.split("/")):
+        raise InvalidNotification(
+            f"{_shown(text)} is not a merchant id: no part of it between slashes may be . or .., "
+            "since no HTTP path can name such a merchant"
+        )
+    return text
+
+
+def check_known_merchant(text: str) -> str:
+    """An id that a message or the registry may hold already, or InvalidNotification.
+
+    Wider than what may come in by our own doors: a notification under way was accepted by the rules of its day, or by
+    another producer, and is delivered; and whoever is registered can be blocked and removed.
+    """
     if not text or text != text.strip() or len(text) > MOST_MERCHANT or _UNSENDABLE.search(text):
         raise InvalidNotification(
             f"{_shown(text)} is not a merchant id: 1 to {MOST_MERCHANT} characters without control characters "
             "or blanks at the ends are possible"
+        )
+    return text
+
+
+def check_addressee(text: str) -> str:
+    """The id of a merchant that a producer names, or InvalidNotification."""
+    return refuse_own(check_merchant(text))
+
+
+def refuse_own(text: str) -> str:
+    """The id of a merchant that somebody other than the service addresses or changes, or InvalidNotification."""
+    if text == OPERATIONS:
+        raise InvalidNotification(
+            f"{OPERATIONS} is the service's own name for its operator events, which go where `operations.url` says: "
+            "give the merchant another id"
         )
     return text
 

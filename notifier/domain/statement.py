@@ -11,9 +11,9 @@ from typing import Any
 from notifier.domain.acknowledgement import AckRule
 from notifier.domain.ladder import Ladder, named
 from notifier.domain.merchant import MASKED
-from notifier.domain.notification import check_url
 from notifier.domain.signature import Secret
 from notifier.domain.tier import Tier
+from notifier.domain.urls import UrlRule
 from notifier.errors import InvalidInput, InvalidMerchant
 
 #: Callbacks at once; more than the prefetch allows mean nothing.
@@ -46,8 +46,8 @@ FIELDS: Mapping[str, str] = {
     "url": "where to post; null for none",
     "ladder": "tiers (1s,3s,5s or a list of them) or a ladder's name; null for the default ladder",
     "ack": "http, body=success or json:code=SUCCESS; null for the service's rule",
-    "concurrency": f"callbacks at once, 1 to {MOST_CONCURRENCY}; null for no bound of its own",
-    "rate": "callbacks a second; null for no bound of its own",
+    "concurrency": f"callbacks at once in each tier process, 1 to {MOST_CONCURRENCY}; null for the settings' bound",
+    "rate": "callbacks a second in each tier process; null for the settings' bound",
     "headers": "an object of names and values sent with every callback; a value of null takes the header away",
     "secret": "whsec_…; without it a fresh one is made",
 }
@@ -99,7 +99,12 @@ class Statement:
 
 
 def stated(
-    fields: Mapping[str, Any], ladders: Mapping[str, Ladder], configured: Collection[Tier], *, secret: bool
+    fields: Mapping[str, Any],
+    ladders: Mapping[str, Ladder],
+    configured: Collection[Tier],
+    urls: UrlRule,
+    *,
+    secret: bool,
 ) -> Statement:
     """Check everything that is stated. ladders: by name. configured: tiers that processes serve. secret: may be given.
 
@@ -116,7 +121,7 @@ def stated(
             problems[name] = "a secret is replaced with `rotate`, which lets the old one sign on for a while"
             continue
         try:
-            checked[name] = _read(name, value, ladders, configured)
+            checked[name] = _read(name, value, ladders, configured, urls)
         except InvalidInput as error:
             problems[name] = str(error)
     if problems:
@@ -126,16 +131,14 @@ def stated(
     return Statement(checked, headers, given)
 
 
-def _read(name: str, value: Any, ladders: Mapping[str, Ladder], configured: Collection[Tier]) -> Any:
+def _read(name: str, value: Any, ladders: Mapping[str, Ladder], configured: Collection[Tier], urls: UrlRule) -> Any:
     if value is None:
         return None
+    if name == "url":
+        return urls.check(_text(value))
     if name == "ladder":
         return _ladder(value, ladders).require(configured)
     return _READERS[name](value)
-
-
-def _url(value: Any) -> str:
-    return check_url(_text(value))
 
 
 def _ladder(value: Any, ladders: Mapping[str, Ladder]) -> Ladder:
@@ -217,7 +220,6 @@ def _text(value: Any) -> str:
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    "url": _url,
     "ack": _ack,
     "concurrency": _concurrency,
     "rate": _rate,

@@ -133,7 +133,7 @@ def read(message: Message, *, most_payload: int | None = None) -> Notification:
     step = _integer(headers, "step", default=0)
     try:
         url, reference, spelled = _text(headers, "url"), _text(headers, "reference"), _text(headers, "ladder")
-        rules.check_merchant(merchant)
+        rules.check_known_merchant(merchant)
         if url is not None:
             rules.check_url(url)
         if reference is not None:

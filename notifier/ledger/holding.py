@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, and_, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
 
-from notifier.domain.decision import HoldReason
 from notifier.ledger.database import Database
-from notifier.ledger.schema import HELD, events, merchants, notifications
+from notifier.ledger.schema import HELD, HELD_FOR_ROOM, HELD_WITH_URL, RELEASED, events, merchants, notifications
 
-#: The reasons that the registry ends.
-REASONS = (HoldReason.DISABLED, HoldReason.BLOCKED, HoldReason.UNKNOWN_MERCHANT)
 #: Milliseconds after a try to release in which what is held again at once, or could not go on, is left alone: doubled
-#: with every try, to a bound.
+#: with every try that led to no attempt, to a bound.
 FIRST_REST, LONGEST_REST = 4_000, 600_000
+#: Milliseconds for which what was released counts as on its way. What has not been attempted by then hinders no other:
+#: its message may be lost, its tier paused.
+ON_ITS_WAY = 60_000
 #: As the indexes of what is held say it: a planner sees no more than that.
-_HELD = text(HELD)
+_HELD, _HELD_WITH_URL, _HELD_FOR_ROOM, _RELEASED = map(text, (HELD, HELD_WITH_URL, HELD_FOR_ROOM, RELEASED))
 #: Of a merchant that is registered, and not removed.
 _REGISTERED_URL = and_(merchants.c.body.is_not(None), merchants.c.url.is_not(None))
 
@@ -99,15 +100,15 @@ async def hopeful(database: Database, now_ms: int, *, needs_url: bool) -> list[s
         merchants.c.standing == "enabled",
         and_(merchants.c.standing == "blocked", merchants.c.until <= now_ms),
     )
-    something = exists().where(
-        notifications.c.merchant == waiting.c.merchant,
-        *_may_be_released(now_ms),
-        *([or_(notifications.c.url.is_not(None), _REGISTERED_URL)] if needs_url else []),
-    )
+    own = notifications.c.merchant == waiting.c.merchant
+    something = exists().where(own, _HELD, _at_rest_no_more(now_ms)).correlate(waiting)
+    if needs_url:
+        with_url = exists().where(own, _HELD_WITH_URL, _at_rest_no_more(now_ms)).correlate(waiting)
+        something = or_(and_(_REGISTERED_URL, something), with_url)  # type: ignore[assignment]  # a condition, too
     query = (
         select(waiting.c.merchant)
         .select_from(waiting.outerjoin(merchants, merchants.c.id == waiting.c.merchant))
-        .where(waiting.c.merchant.is_not(None), callable_again, something.correlate(waiting, merchants))
+        .where(waiting.c.merchant.is_not(None), callable_again, something)
     )
     async with database.connect() as connection:
         return [row.merchant for row in await connection.execute(query)]
@@ -115,37 +116,83 @@ async def hopeful(database: Database, now_ms: int, *, needs_url: bool) -> list[s
 
 async def take_in_hand(database: Database, merchant: str, now_ms: int, limit: int, *, needs_url: bool) -> list[Stored]:
     """The merchant's oldest held ones that are not in anybody's hand; for some seconds nobody else gets them, and for
-    longer each time. needs_url: see hopeful. Raises DatabaseUnavailable.
+    longer each time. From now on they count as on their way. needs_url: see hopeful. Raises DatabaseUnavailable.
     """
     registered = exists().where(merchants.c.id == merchant, _REGISTERED_URL)
-    query = (
-        select(*_WHOLE, notifications.c.release_tries)
-        .where(
-            notifications.c.merchant == merchant,
-            *_may_be_released(now_ms),
-            *([or_(notifications.c.url.is_not(None), registered)] if needs_url else []),
-        )
-        .order_by(notifications.c.accepted_at)
-        .limit(limit)
-    )
     async with database.begin() as connection:
+        with_url = needs_url and not (await connection.execute(select(registered))).scalar_one()
+        may = (_HELD_WITH_URL if with_url else _HELD, _at_rest_no_more(now_ms))
+        query = (
+            select(*_WHOLE, notifications.c.release_tries, notifications.c.released_attempts)
+            # not `=`: PostgreSQL would go through what is held of all merchants in the order of time
+            .where(notifications.c.merchant.between(merchant, merchant), *may)
+            .order_by(notifications.c.merchant, notifications.c.accepted_at)
+            .limit(limit)
+        )
         found = (await connection.execute(query)).all()
         mine: set[str] = set()
-        for tries in {row.release_tries for row in found}:
-            ids = [row.id for row in found if row.release_tries == tries]
+        for tries in {_tries(row) for row in found}:
+            ids = [row.id for row in found if _tries(row) == tries]
             taken = (
                 update(notifications)
-                .where(notifications.c.id.in_(ids), *_may_be_released(now_ms))
-                .values(release_after=now_ms + rest(tries), release_tries=tries + 1)
+                .where(notifications.c.id.in_(ids), *may)
+                .values(
+                    release_after=now_ms + rest(tries),
+                    release_tries=tries + 1,
+                    released_at=now_ms,
+                    released_attempts=notifications.c.attempts,
+                )
                 .returning(notifications.c.id)
             )
             mine |= {row.id for row in await connection.execute(taken)}
     return [_stored(row) for row in found if row.id in mine]
 
 
+async def put_back(database: Database, ids: Sequence[str]) -> None:
+    """What was taken in hand and could not go on: it rests, but is not on its way. Raises DatabaseUnavailable."""
+    async with database.begin() as connection:
+        await connection.execute(update(notifications).where(notifications.c.id.in_(ids)).values(released_at=None))
+
+
 def rest(tries: int) -> int:
-    """Milliseconds before what was to be released so many times before this one may be released again."""
+    """Milliseconds before what was to be released in vain so many times before this one may be released again."""
     return int(min(LONGEST_REST, FIRST_REST << min(tries, 20)))
+
+
+async def on_their_way(database: Database, now_ms: int) -> Mapping[str, int]:
+    """How many of each merchant were released within ON_ITS_WAY and have not been attempted since, as far as is known.
+
+    What was held again without an attempt counts until its rest is over: so a merchant whose releases come back, for
+    a reason that is not known here, gets a window of them and then a pause, not all of them one after the other.
+    Costs a look at each that counts, however much is held. Raises DatabaseUnavailable.
+    """
+    query = select(notifications.c.merchant).where(
+        _RELEASED,
+        notifications.c.released_at > now_ms - ON_ITS_WAY,
+        notifications.c.attempts <= notifications.c.released_attempts,
+        or_(notifications.c.stands == "accepted", notifications.c.release_after > now_ms),
+    )
+    async with database.connect() as connection:
+        return Counter(
+            (await connection.execute(query)).scalars()
+        )  # GROUP BY would have SQLite go through all there is
+
+
+async def wait_for_room(database: Database, places: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the (tier, merchant) for which something is held for want of room. Raises DatabaseUnavailable."""
+    waiting = set()
+    async with database.connect() as connection:
+        for tier, merchant in places:
+            # the first from that tier on: asked for exactly this one, PostgreSQL may read the whole table to find none
+            first = (
+                select(notifications.c.tier)
+                .where(_HELD_FOR_ROOM, notifications.c.merchant == merchant, notifications.c.tier >= tier)
+                .order_by(notifications.c.tier)
+                .limit(1)
+            )
+            if (await connection.execute(first)).scalar() == tier:
+                waiting.add((tier, merchant))
+    return waiting
 
 
 async def held_since(database: Database, ids: Sequence[str]) -> dict[str, int]:
@@ -201,15 +248,23 @@ async def count(database: Database) -> int:
         return int((await connection.execute(query)).scalar_one())
 
 
-def _may_be_released(now_ms: int) -> tuple[ColumnElement[bool] | TextClause, ...]:
-    return (
-        _HELD,
-        notifications.c.stands_why.in_([str(reason) for reason in REASONS]),
-        or_(notifications.c.release_after.is_(None), notifications.c.release_after <= now_ms),
+def _at_rest_no_more(now_ms: int) -> ColumnElement[bool]:
+    """What was attempted since its last release is held for a new reason, and has nothing to rest from."""
+    return or_(
+        notifications.c.release_after.is_(None),
+        notifications.c.release_after <= now_ms,
+        notifications.c.attempts > notifications.c.released_attempts,
     )
+
+
+def _tries(row: Any) -> int:
+    """Releases that led to no attempt, one after the other."""
+    attempted = row.released_attempts is not None and row.attempts > row.released_attempts
+    return 0 if attempted else int(row.release_tries)
 
 
 def _stored(row: Any) -> Stored:
     columns: dict[str, Any] = {"payload": None, **row._mapping}
-    columns.pop("release_tries", None)
+    for other in ("release_tries", "released_attempts"):
+        columns.pop(other, None)
     return Stored(**columns)

@@ -69,6 +69,10 @@ class LateDatabase(Database):
                 logs.event("database.down", logging.WARNING, why=why)
         self._why = why
 
+    def up_for(self) -> float:
+        """Seconds for which it has answered; 0 while it does not."""
+        return max(0.0, time.time() - self._since) if self._why is None else 0.0
+
     def state(self) -> dict[str, Any]:
         """As JSON: {"database": "up" | "down", "database_since", "database_why"}."""
         return {

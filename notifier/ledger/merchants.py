@@ -172,6 +172,19 @@ async def changed_since(database: Database, version: int, limit: int = 1000) -> 
     return Changes(changed, given_up, reached, more=bool(ends) and reached < now)
 
 
+async def disabled_since(database: Database, moment_ms: int, limit: int = 1000) -> list[Row]:
+    """Disabled merchants that were changed since that moment, Unix ms; those changed last first."""
+    c = merchants.c
+    query = (
+        select(*_ROW)
+        .where(c.standing == str(Standing.DISABLED), c.body.is_not(None), c.changed_at >= moment_ms)
+        .order_by(c.changed_at.desc(), c.id)
+        .limit(limit)
+    )
+    async with database.connect() as connection:
+        return [Row(*row) for row in await connection.execute(query)]
+
+
 async def all_cancellations(database: Database, now_ms: int) -> list[Cancellation]:
     """Those that still count. Raises DatabaseUnavailable."""
     query = select(*_CANCELLATION).where(cancellations.c.until > now_ms)

@@ -28,6 +28,7 @@ __all__ = [
     "Page",
     "attempts_after",
     "count",
+    "existing",
     "list_notifications",
     "merchant_rates",
     "newest_attempt",
@@ -40,6 +41,8 @@ __all__ = [
 
 #: At most so many attempts and events of one notification are shown: a replay adds to them, and there may be many.
 MOST_SHOWN = 1000
+#: Ids in one `IN (…)`.
+_AT_ONCE = 500
 
 #: What lists tell of each.
 SUMMARY = [
@@ -88,6 +91,17 @@ async def show(database: Database, notification: str) -> dict[str, Any] | None:
         "events": [shown.event(each) for each in event_rows],
         **shown.payload(row["payload"]),
     }
+
+
+async def existing(database: Database, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are known."""
+    found: set[str] = set()
+    async with database.connect() as connection:
+        for first in range(0, len(ids), _AT_ONCE):
+            some = [clean(each) for each in ids[first : first + _AT_ONCE]]
+            query = select(notifications.c.id).where(notifications.c.id.in_(some))
+            found.update((await connection.execute(query)).scalars())
+    return found
 
 
 async def payload(database: Database, notification: str) -> bytes | None:

@@ -10,7 +10,7 @@ from sqlalchemy import Column, ColumnElement, Table, and_, delete, exists, or_, 
 
 from notifier.ledger.database import Database
 from notifier.ledger.schema import attempts, claims, events, notifications, replays
-from notifier.settings import Retention
+from notifier.sections import Retention
 
 #: Rows of each kind in one piece.
 PIECE = 500

@@ -21,9 +21,13 @@ def _place(name: str) -> Column[bytes]:
     return Column(name, LargeBinary, nullable=False, server_default=text("''"))
 
 
-#: What waits for an attempt in the broker, and what is held.
+#: What waits for an attempt in the broker; what is held, at all, with an address of its own, for want of room; what was
+#: released and may be on its way.
 WAITS = "stands IN ('accepted', 'attempted')"
 HELD = "stands = 'held'"
+HELD_WITH_URL = "stands = 'held' AND url IS NOT NULL"
+HELD_FOR_ROOM = "stands = 'held' AND stands_why = 'no-room'"
+RELEASED = "stands IN ('accepted', 'held') AND released_at IS NOT NULL"
 
 #: One row per notification: what its facts come to. Every column is merged so that their order does not matter.
 notifications = Table(
@@ -58,7 +62,9 @@ notifications = Table(
     Column("last_status", Integer),
     Column("finished_at", BigInteger),  # the newest run: completed, exhausted, stopped, poisoned; None otherwise
     Column("release_after", BigInteger),  # held: not to be released before
-    Column("release_tries", Integer, nullable=False, server_default="0"),  # how often it was taken in hand for that
+    Column("release_tries", Integer, nullable=False, server_default="0"),  # in vain: without an attempt between them
+    Column("released_at", BigInteger),  # when it was last taken in hand for that
+    Column("released_attempts", Integer),  # how many attempts of it were known then
     Index("ix_notifications_accepted_at_id", "accepted_at", "id"),
     Index("ix_notifications_merchant_accepted_at_id", "merchant", "accepted_at", "id"),
     Index("ix_notifications_status_accepted_at_id", "status", "accepted_at", "id"),
@@ -79,6 +85,27 @@ notifications = Table(
         *("accepted_at", "id"),
         sqlite_where=text(HELD),
         postgresql_where=text(HELD),
+    ),
+    # for what can be sent although nobody registered an address
+    Index(
+        "ix_notifications_held_with_url_merchant_accepted_at",
+        *("merchant", "accepted_at"),
+        sqlite_where=text(HELD_WITH_URL),
+        postgresql_where=text(HELD_WITH_URL),
+    ),
+    # for whether a merchant still waits for room in a tier
+    Index(
+        "ix_notifications_held_for_room_merchant_tier",
+        *("merchant", "tier"),
+        sqlite_where=text(HELD_FOR_ROOM),
+        postgresql_where=text(HELD_FOR_ROOM),
+    ),
+    # for how much of a merchant is on its way after a release
+    Index(
+        "ix_notifications_released_at_merchant",
+        *("released_at", "merchant"),
+        sqlite_where=text(RELEASED),
+        postgresql_where=text(RELEASED),
     ),
 )
 

@@ -6,7 +6,7 @@ fact that comes again changes nothing, and the rows do not depend on the order i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,12 @@ class Written:
 class FactWriter:
     """Writes facts as they stand on the wire (`domain.fact.encode`)."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, exhausted: Callable[[Sequence[Mapping[str, Any]]], None] = lambda facts: None
+    ) -> None:
+        """exhausted: hears of new facts of that kind, each once, after their transaction."""
         self._database = database
+        self._exhausted = exhausted
 
     async def write(self, facts: Sequence[Mapping[str, Any]]) -> Written:
         """Store them, all or none; any of them may be known already. Once this returns they survive everything that
@@ -64,6 +68,10 @@ class FactWriter:
             for fact, one, is_new in zip(facts, told, new, strict=True)
             if is_new and one.kind is Kind.STOPPED and fact.get("disable") is True
         ]
+        if over := [
+            fact for fact, one, is_new in zip(facts, told, new, strict=True) if is_new and one.kind is Kind.EXHAUSTED
+        ]:
+            self._exhausted(over)
         return Written(sum(new), len(new) - sum(new), stopped)
 
     async def _stored(self, told: Sequence[Read]) -> list[bool]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from setproctitle import setproctitle
 
 from notifier.errors import ChildFailed
+from notifier.importing import for_good
 from notifier.supervision.child import guard
 
 
@@ -29,23 +30,27 @@ def _become(options: argparse.Namespace) -> int:
     """Each role imports only what is its own, and after the guard and the title: imports are slow."""
     match options.role:
         case "agent":
-            from notifier.processes import agent
+            with for_good():
+                from notifier.processes import agent
 
             return agent.main(options.slot, options.epoch, options.fd)
         case "api":
-            from notifier.processes import api
+            with for_good():
+                from notifier.processes import api
 
             return api.main(options.slot, options.epoch, options.fd)
         case _:
-            from notifier.processes import tier
+            with for_good():
+                from notifier.processes import tier
 
-            return tier.main(options.tier, options.slot, options.epoch, options.fd)
+            return tier.main(options.tier, options.partition, options.slot, options.epoch, options.fd)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m notifier.processes", description=__doc__)
     parser.add_argument("role", choices=["tier", "agent", "api"])
     parser.add_argument("--tier", help="of the role tier")
+    parser.add_argument("--partition", type=int, help="of the tier, where it has several")
     parser.add_argument("--import-from", action="append", default=[], help="last place to look for modules")
     parser.add_argument("--slot", required=True)
     parser.add_argument("--epoch", type=int, required=True)

@@ -17,16 +17,23 @@ import uvloop
 from setproctitle import setproctitle
 
 from notifier import logs
+from notifier.agent import breakers, giving_up, overflow
+from notifier.agent.allowance import Allowance
+from notifier.agent.breakers import Breakers
 from notifier.agent.cancelling import Cancelling
 from notifier.agent.desk import Desk
 from notifier.agent.fleet import Fleet
+from notifier.agent.giving_up import GivingUp
 from notifier.agent.intake import Intake
 from notifier.agent.keeping import Keeper
 from notifier.agent.marking import Marker
+from notifier.agent.operator_events import OperatorEvents
+from notifier.agent.overflow import Overflows
 from notifier.agent.pace import Pace
 from notifier.agent.registrar import Registrar
 from notifier.agent.release import Release
 from notifier.agent.replaying import Replaying
+from notifier.agent.sharing import Sharing
 from notifier.agent.watched import watched
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
@@ -40,6 +47,7 @@ from notifier.ledger.pruning import Pruner
 from notifier.ledger.writing import FactWriter
 from notifier.processes.living import live, started
 from notifier.processes.log_control import LogControl
+from notifier.processes.record_watch import RecordWatch
 from notifier.registry.cache import Registry
 from notifier.registry.replica import FILE, ReplicaWriter
 from notifier.settings import Settings
@@ -47,7 +55,7 @@ from notifier.supervision.child import Parent
 
 #: The key of the desired state that says how far the registry is.
 REGISTRY = "registry"
-#: Seconds that this machine's processes get to live by a change of the registry.
+#: Seconds that this machine's processes get to live by a change.
 PUSH = 5.0
 #: Seconds over which the rate of facts is taken.
 _SPAN = 5.0
@@ -59,7 +67,7 @@ class AgentProcess:
     def __init__(self, parent: Parent, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
-        topology = Topology(settings.namespace, settings.tiers, settings.delay)
+        topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
         state_dir = Path(settings.state_dir)
         self._blocked: dict[str, object] = {}
         self._began = logs.moment(int(time.time() * 1000))
@@ -67,8 +75,9 @@ class AgentProcess:
         self._database = LateDatabase(settings.database)
         self._registry = Registry(state_dir)
         self._publisher = Publisher(settings.amqp_urls, topology, "agent publish")
+        self._watch = RecordWatch(parent, settings, topology)
         self._recorder = Recorder(self._publisher, topology)
-        self._writer = FactWriter(self._database)
+        self._writer = FactWriter(self._database, self._on_exhausted)
         marker = Marker(self._writer, self._recorder)
         self._fleet = Fleet(settings, topology, self._machine_state, self._on_registry, self._on_verb)
         self._registrar = Registrar(
@@ -84,8 +93,12 @@ class AgentProcess:
         )
         pace = Pace(settings.release_rate)
         publishing = (self._database, self._publisher, topology, marker, pace, self._merchant)
+        self._breakers = Breakers(time.time)
+        self._sharing = Sharing(settings.machine, self._fleet.tell, time.time)
+        self._overflows = Overflows(self._database, self._clear, self._set, time.time)
         self._release = Release(
             *publishing,
+            Allowance(settings.isolation, self._breakers, time.time),
             lambda merchant: merchant in self._blocked,
             settings.default_ladder,
             settings.tiers,
@@ -97,7 +110,18 @@ class AgentProcess:
             *publishing, settings.default_ladder, settings.tiers, clock=time.time, holds=self._holds
         )
         holder = leases.fresh_holder(settings.machine)
-        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder)
+        failing = GivingUp(
+            self._database,
+            self._registrar.gone,
+            settings.breaker.disable_after,
+            up_for=self._database.up_for,
+            clock=time.time,
+            holds=self._holds,
+        )
+        entrance = Entrance(topology, self._publisher, self._recorder)
+        self._operator_events = OperatorEvents(parent, settings, self._database, entrance, self._holds)
+        further = {"giving up": (giving_up.EVERY, failing.round), **self._operator_events.rounds}
+        self._keeper = Keeper(self._database, self._release, self._replaying, self._prune, holder, further=further)
         self._pruner = Pruner(self._database, settings.retention)
         self._desk = Desk(
             settings,
@@ -108,10 +132,10 @@ class AgentProcess:
             Cancelling(
                 self._database, self._registrar, marker, self._merchant, settings.default_ladder, clock=time.time
             ),
-            Entrance(topology, self._publisher, self._recorder),
+            entrance,
         )
         self._log = LogControl(parent, "agent", settings)
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Start, work until told to drain, stop. Facts that are not stored by then stay with the broker."""
@@ -128,21 +152,31 @@ class AgentProcess:
         self._parent.statistics = self.statistics
         await self._log.follow()
         await self._parent.follow(self._on_block, "block/")
+        await self._operator_events.follow()
+        await self._parent.follow(self._on_breaker, breakers.PREFIX)
+        await self._parent.follow(self._on_overflow, overflow.PREFIX)
         self._desk.serve(self._parent)
         await self._database.start()
         await self._registrar.start()
-        self._watching = watched("registry news", self._watch_registry)
+        self._watching.append(watched("registry news", self._watch_registry))
         self._look_again()
         await self._publisher.start(waiting=self._parent.progress)
+        await self._watch.start(waiting=self._parent.progress)
         await self._fleet.start(waiting=self._parent.progress)
         await self._intake.start(waiting=self._parent.progress)
+        self._watching.append(watched("overflow", self._overflows.watch))
+        self._watching.append(watched("breakers for other machines", self._sharing.run))
         self._keeper.start()
+        self._operator_events.start()
 
     async def _stop(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
+        await self._watch.close()
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         await self._keeper.close()
         await self._intake.close()
+        await self._operator_events.close()
         await self._registrar.close()
         await self._fleet.close()
         await self._recorder.close()
@@ -174,7 +208,8 @@ class AgentProcess:
         return await self._registrar.follow(version, critical)
 
     async def _on_verb(self, verb: str, body: Mapping[str, Any], timeout: float) -> Mapping[str, Any]:
-        return await self._parent.control(verb, body, timeout=timeout)
+        with self._sharing.heard(body):
+            return await self._parent.control(verb, body, timeout=timeout)
 
     async def _on_block(self, key: str, value: Any) -> None:
         """Overrides of this machine: what they hold would be held again at once."""
@@ -185,6 +220,24 @@ class AgentProcess:
             self._blocked.pop(merchant, None)
             self._keeper.wake()
 
+    async def _on_breaker(self, key: str, value: Any) -> None:
+        """A breaker opened, closed, or is being tried, on this machine or another."""
+        self._breakers.follow(key, value)
+        self._sharing.follow(key, value)
+        self._keeper.wake()
+
+    async def _on_overflow(self, key: str, value: Any) -> None:
+        """A tier process has no room for a merchant, or has again: something will be held, and may go on soon."""
+        self._overflows.follow(key, value)
+        self._keeper.wake()
+
+    async def _clear(self, key: str) -> None:
+        await self._parent.control("clear", {"key": key, "timeout": PUSH}, timeout=PUSH + 2)
+
+    async def _set(self, key: str, value: Any, seconds: float) -> None:
+        body = {"key": key, "value": value, "for": seconds, "timeout": PUSH}
+        await self._parent.control("push", body, timeout=PUSH + 2)
+
     async def _switch_off(self, fact: Mapping[str, Any]) -> None:
         """A `stopped` fact: the merchant's endpoint is gone for good."""
         headers = fact.get("headers")
@@ -192,6 +245,9 @@ class AgentProcess:
         merchant, at = fact.get("merchant"), fact.get("at")
         if isinstance(merchant, str) and isinstance(at, int):
             await self._registrar.gone(merchant, url, at, str(fact.get("reason") or "410 Gone"))
+
+    def _on_exhausted(self, facts: Sequence[Mapping[str, Any]]) -> None:
+        self._operator_events.exhausted(facts)
 
     def _holds(self) -> bool:
         return self._keeper.holds

@@ -44,7 +44,7 @@ class ApiProcess:
     def __init__(self, parent: Parent, slot: str, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
-        topology = Topology(settings.namespace, settings.tiers, settings.delay)
+        topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
         publisher = Publisher(settings.amqp_urls, topology, "api publish")
         recorder = Recorder(publisher, topology)
         door = LedgerDoor(settings.database)

@@ -112,7 +112,7 @@ class Playground:
         """Register the sample merchants and hand in one notification for each."""
         for merchant in SAMPLES:
             await self._register(merchant)
-        topology = Topology(self.settings.namespace, self.settings.tiers, self.settings.delay)
+        topology = Topology(self.settings.namespace, self.settings.tiers, self.settings.delay, self.settings.partitions)
         publisher = Publisher(self.settings.amqp_urls, topology, "dev")
         recorder = Recorder(publisher, topology)
         await publisher.start(self.settings.connect_timeout)
@@ -280,7 +280,7 @@ def _overrides(broker: source.Broker, fresh: Secret, directory: str, port: int) 
         "amqp_url": broker.url,
         "namespace": broker.namespace,
         "signing_secret": None if load().secrets else fresh.text,
-        "egress": {"allow": "127.0.0.0/8,::1/128"},
+        "egress": {"allow": "127.0.0.0/8,::1/128", "https_only": False, "ports": "1-65535"},
         "log": {"format": "json", "level": "info"},
         "runtime_dir": directory,
         "state_dir": directory,

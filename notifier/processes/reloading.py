@@ -20,7 +20,7 @@ ANSWER, CHECK = 5.0, 30.0
 #: What a process may be able to take over while it runs. It says itself what it took.
 OFFERED = ("log.level", "log.format", "prefetch")
 #: What all processes and the master share: it stays as it was until the whole service is started again.
-SHARED = ("namespace", "runtime_dir", "state_dir", "drain_timeout")
+SHARED = ("namespace", "runtime_dir", "state_dir", "drain_timeout", "partitions")
 LADDERS = ("ladder", "ladders")
 
 

@@ -18,6 +18,7 @@ from notifier import logs
 from notifier.domain.tier import Tier
 from notifier.errors import ConfigurationError
 from notifier.processes.reloading import Reloading
+from notifier.processes.staffing import Post, Staffing
 from notifier.settings import Settings
 from notifier.supervision.departure import Limits
 from notifier.supervision.incarnation import Program
@@ -57,24 +58,20 @@ def master_of(
     gets the dashboard's address, after `ready`. on_event, signals: see `Master`; with signals=() the caller handles
     them and calls its `stop`.
     """
-    chosen = _chosen(settings, cast.tiers)
-    run = secrets.token_hex(8)  # what an agent of an earlier service said is none of this one's
-
-    def programs(of: Settings) -> list[Program]:
-        tiers = [_tier_program(of, run, tier, registry=cast.agent) for tier in chosen]
-        return tiers + [_agent_program(of, run)] * cast.agent + [_api_program(of, run)] * cast.api
+    crew = _Crew(settings, cast)
 
     def announced(line: str) -> None:
         announce(line)
         if line == "ready" and (address := dashboard(master)) is not None:
             announce(f"dashboard: {address}")
 
-    reloading = Reloading(settings, programs)
+    reloading = Reloading(settings, crew.programs)
     master = Master(
-        programs(settings),
+        crew.programs(settings),
         Limits(drain=settings.drain_timeout),
         runtime_directory=Path(settings.runtime_dir) if operable else None,
         reload=reloading if operable and reloadable else None,
+        recast=crew.recast,
         on_event=on_event,
         announce=announced,
         on_line=on_line,
@@ -101,9 +98,9 @@ async def _run(settings: Settings, cast: Cast) -> int:
     return await master_of(settings, cast, operable=True).run()
 
 
-def _chosen(settings: Settings, tiers: Sequence[Tier] | None) -> Sequence[Tier]:
+def _chosen(settings: Settings, tiers: Sequence[Tier] | None) -> Sequence[Tier] | None:
     if tiers is None:
-        return settings.tiers
+        return None
     known = ", ".join(tier.name for tier in settings.tiers)
     for tier in tiers:
         if tier not in settings.tiers:
@@ -111,13 +108,46 @@ def _chosen(settings: Settings, tiers: Sequence[Tier] | None) -> Sequence[Tier]:
     return sorted(set(tiers))
 
 
-def _tier_program(settings: Settings, run: str, tier: Tier, *, registry: bool) -> Program:
-    """registry: there is an agent, which brings the merchants and keeps them fresh."""
-    command = [*_command("tier"), "--tier", tier.name]
-    if settings.callback is not None or settings.extensions:  # but the user's own modules may lie there
-        command += ["--import-from", os.getcwd()]
-    boot = _boot(settings, run) | {"settings": _of_tiers(settings), "tier": tier.name, "registry": registry}
-    return Program(f"tier:{tier.name}", tuple(command), boot, groups=("tier", f"tier:{tier.name}"))
+class _Crew:
+    """The programs of a service: from its settings, and from what its own process found in the record."""
+
+    def __init__(self, settings: Settings, cast: Cast) -> None:
+        self._settings = settings
+        self._cast = cast
+        self._chosen = _chosen(settings, cast.tiers)
+        self._staffing = Staffing.stated(settings)
+        self._unstaffed = True  # nobody has looked at the record yet
+        self._run = secrets.token_hex(8)  # what an agent of an earlier service said is none of this one's
+
+    def recast(self, word: Any) -> list[Program]:
+        """The programs from now on. word: of a `Staffing`."""
+        self._staffing, self._unstaffed = Staffing.read(word), False
+        return self.programs(self._settings)
+
+    def programs(self, settings: Settings) -> list[Program]:
+        """With these settings from now on; but the number of partitions is the namespace's."""
+        self._settings = settings
+        of = settings.model_copy(update={"partitions": self._staffing.partitions})
+        posts = list(self._staffing.posts(of.tiers, self._chosen))
+        agent, api = self._cast.agent, self._cast.api
+        tiers = [self._tier(of, post, watch=not agent and post is posts[0]) for post in posts]
+        return tiers + [_agent_program(of, self._run, self._unstaffed)] * agent + [_api_program(of, self._run)] * api
+
+    def _tier(self, settings: Settings, post: Post, *, watch: bool) -> Program:
+        command = [*_command("tier"), "--tier", post.tier.name]
+        if post.partition is not None:
+            command += ["--partition", str(post.partition)]
+        if settings.callback is not None or settings.extensions:  # but the user's own modules may lie there
+            command += ["--import-from", os.getcwd()]
+        boot = _boot(settings, self._run) | {
+            "settings": _of_tiers(settings),
+            "tier": post.tier.name,
+            "retired": post.retired,
+            "registry": self._cast.agent,  # there is one, which brings the merchants and keeps them fresh
+            "watch": watch,
+            "unstaffed": self._unstaffed,
+        }
+        return Program(post.slot, tuple(command), boot, groups=("tier", f"tier:{post.tier.name}"))
 
 
 def _of_tiers(settings: Settings) -> dict[str, Any]:
@@ -126,8 +156,9 @@ def _of_tiers(settings: Settings) -> dict[str, Any]:
     return known | {"database_url": None, "api": known["api"] | {"token": None}}
 
 
-def _agent_program(settings: Settings, run: str) -> Program:
-    return Program("agent", tuple(_command("agent")), _boot(settings, run), groups=("agent",), rank=1)
+def _agent_program(settings: Settings, run: str, unstaffed: bool) -> Program:
+    boot = _boot(settings, run) | {"unstaffed": unstaffed}
+    return Program("agent", tuple(_command("agent")), boot, groups=("agent",), rank=1)
 
 
 def _api_program(settings: Settings, run: str) -> Program:

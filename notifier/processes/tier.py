@@ -1,4 +1,4 @@
-"""What a tier process is made of. One per tier: it consumes its work queue, runs callbacks, settles."""
+"""What a tier process is made of. One per tier and partition: it consumes its work queue, runs callbacks, settles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import resource
+from dataclasses import replace
 from typing import Any
 
 import uvloop
@@ -28,6 +29,8 @@ from notifier.extensions.bounded import holding_on
 from notifier.extensions.loading import load
 from notifier.extensions.running import Extensions
 from notifier.processes.living import live, started
+from notifier.processes.record_watch import RecordWatch
+from notifier.processes.staffing import Post
 from notifier.processes.tier_control import TierControl, addresses_of
 from notifier.processes.tier_registry import TierRegistry
 from notifier.processes.tier_sharing import TierSharing
@@ -43,12 +46,13 @@ PROBE_GRACE = 5.0
 class TierProcess:
     """The parts of one tier process and the order in which they start and stop."""
 
-    def __init__(self, parent: Parent, tier: Tier, slot: str, epoch: int, settings: Settings) -> None:
+    def __init__(self, parent: Parent, post: Post, slot: str, epoch: int, settings: Settings) -> None:
         self._parent = parent
         self._settings = settings
-        self._tier = tier
-        topology = Topology(settings.namespace, settings.tiers, settings.delay)
-        name = f"tier {tier.name}"
+        self._post = post
+        tier = post.tier
+        topology = Topology(settings.namespace, settings.tiers, settings.delay, settings.partitions)
+        name = f"tier {post.name}"
         self._publisher = Publisher(settings.amqp_urls, topology, f"{name} publish")
         self._recorder = Recorder(self._publisher, topology)
         self._extensions = Extensions(load(settings.extension_modules, slot, epoch, parent), parent, slot, epoch)
@@ -75,6 +79,7 @@ class TierProcess:
                 self._sharing.suspected,
             ),
             overflowed=self._sharing.overflowed,
+            strict=settings.strict_order,
             unforeseen=self._extensions.exception,
             points=fail_points(slot),
         )
@@ -83,14 +88,16 @@ class TierProcess:
         self._consumer = Consumer(
             settings.amqp_urls,
             topology,
-            topology.work_queue(tier),
+            topology.work_queue(tier, post.partition),
             PREFETCH if self._careful else settings.prefetch,
             self._on_delivery,
             f"{name} consume",
+            own=topology.working(tier, post.partition) if post.retired else None,
         )
+        self._watch = RecordWatch(parent, settings, topology) if parent.boot.get("watch") else None
         self._control = TierControl(
             parent,
-            tier.name,
+            post.name,
             addresses_of(slot, tier.name),
             settings,
             self._room,
@@ -120,19 +127,26 @@ class TierProcess:
         await self._extensions.start()
         await self._callback.start()
         await self._publisher.start(waiting=self._parent.progress)
+        if self._watch is not None:
+            await self._watch.start(self._parent.progress)
         if self._careful is not None:
             self._careful_time = asyncio.create_task(self._be_careful(self._careful))
         await self._consumer.start(waiting=self._parent.progress)
         self._control.started()
 
     async def _drain(self) -> None:
-        """Stop taking, finish what runs up to the deadline, leave the rest unacknowledged."""
+        """Stop taking, finish what runs up to the deadline, leave the rest unacknowledged.
+
+        In strict order nobody else may take while something of ours runs, so the consumer stays until the connection
+        ends; what it gets meanwhile is laid aside.
+        """
         logs.event("drain", in_flight=len(self._room))
         self._control.end()
         if self._careful_time is not None:
             self._careful_time.cancel()
         self._room.shut()
-        await self._consumer.stop_taking()
+        if not self._room.strict:
+            await self._consumer.stop_taking()
         await self._room.give_back()
         finishing = asyncio.create_task(self._finish())
         hurry = asyncio.create_task(self._parent.quick.wait())
@@ -150,6 +164,8 @@ class TierProcess:
     async def _stop(self) -> None:
         if self._careful_time is not None:
             self._careful_time.cancel()
+        if self._watch is not None:
+            await self._watch.close()
         await self._consumer.close()
         await self._room.abandon()
         await self._recorder.close()
@@ -177,11 +193,15 @@ class TierProcess:
         except ChildFailed:
             return  # the master is gone, so this process drains: nothing more is taken
         self._careful = None  # what waits there untouched is delivered again on the wider connection
-        self._consumer.widen(self._control.prefetch)
+        await self._control.widen()
 
     def statistics(self) -> dict[str, Any]:
         """For the heartbeat."""
-        return {**self._control.statistics(), "registry": self._registry.statistics()}
+        return {
+            **self._control.statistics(),
+            "registry": self._registry.statistics(),
+            "retired": self._post.retired,
+        }
 
     def _merchant(self, merchant: str) -> Merchant:
         """As the registry has it, and as this machine's operators override that."""
@@ -196,11 +216,12 @@ class TierProcess:
         return Webhook(self._settings.egress, withheld=self._is_withheld)
 
 
-def main(tier: str, slot: str, epoch: int, fd: int) -> int:
+def main(tier: str, partition: int | None, slot: str, epoch: int, fd: int) -> int:
     """The whole life of a tier process; returns its exit code. fd: this end of the pipe to the master."""
-    setproctitle(f"notifier: tier {tier}")
+    post = Post(Tier.parse(tier), partition, retired=False)
+    setproctitle(f"notifier: tier {post.name}")
     _allow_many_connections()
-    return uvloop.run(_lived(Tier.parse(tier), slot, epoch, fd))
+    return uvloop.run(_lived(post, slot, epoch, fd))
 
 
 def _allow_many_connections() -> None:
@@ -211,11 +232,12 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _lived(tier: Tier, slot: str, epoch: int, fd: int) -> int:
+async def _lived(post: Post, slot: str, epoch: int, fd: int) -> int:
     def made(parent: Parent, settings: Settings) -> TierProcess:
-        return TierProcess(parent, tier, slot, epoch, settings)
+        serving = replace(post, retired=bool(parent.boot.get("retired")))
+        return TierProcess(parent, serving, slot, epoch, settings)
 
-    code = await live(fd, slot, epoch, f"tier {tier.name}", made)
+    code = await live(fd, slot, epoch, f"tier {post.name}", made)
     await asyncio.sleep(0)  # what was just cut ends here
     if holding_on():  # everything of ours is closed
         logs.event("extension.abandoned", logging.WARNING, hint="a hook or schedule went on after it had been cut")

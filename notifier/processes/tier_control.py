@@ -78,6 +78,7 @@ class TierControl:
         self._tier = tier
         self._started = False
         self._ending = False
+        self._going: asyncio.Task[None] | None = None
         self._blocked: dict[str, str] = {}
         self._pauses: set[str] = set()
         self._chosen: dict[str, dict[str, Any]] = {"prefetch": {}, "concurrency": {}, "rate": {}, "log-level": {}}
@@ -159,15 +160,42 @@ class TierControl:
             await self._resume()
         self._parent.paused = self.paused
 
+    async def widen(self) -> None:
+        """Consume with the prefetch that is wanted now; see `Consumer.widen`. In strict order what runs is over first:
+        the broker may give what was in our hands to another machine.
+        """
+        if not self._room.strict:
+            self._consumer.widen(self.prefetch)
+            return
+        self._room.shut()
+        await self._room.give_back()
+        await self._room.drained()
+        self._consumer.widen(self.prefetch)
+        if not self.paused and not self._ending:
+            await self._consumer.consuming()
+            self._room.open()
+
     async def _pause(self) -> None:
         self._room.shut()
+        if self._room.strict:
+            await self._room.give_back()
+            self._going = self._going or asyncio.create_task(self._go())
+            return
         if not await self._consumer.stop_taking():
             self._consumer.widen(self._consumer.prefetch)  # a new connection, which does not consume
         await self._room.give_back()
         if (careful := self._careful()) is not None:
             await careful.give_back()
 
+    async def _go(self) -> None:
+        """Leave the queue to others once nothing of it runs here: nobody who pauses waits for that."""
+        await self._room.drained()
+        self._consumer.leave()
+
     async def _resume(self) -> None:
+        if self._going is not None:
+            await self._going
+            self._going = None
         self._room.open()
         await self._consumer.take_again()
 
@@ -187,7 +215,7 @@ class TierControl:
     async def _take_prefetch(self) -> None:
         if self._consumer.prefetch == self.prefetch:
             return
-        self._consumer.widen(self.prefetch)
+        await self.widen()
         self._room.turns.prefetch = self.prefetch
         if self._started:
             with contextlib.suppress(TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from notifier import logs
@@ -11,6 +12,7 @@ from notifier.domain.ladder import Ladder
 from notifier.domain.merchant import MASKED
 from notifier.domain.registration import Former, Off, Registration
 from notifier.domain.signature import Secret
+from notifier.sections import Isolation
 
 
 def written(registration: Registration) -> str:
@@ -86,6 +88,13 @@ def shown(registration: Registration, now_ms: int) -> dict[str, Any]:
         "version": registration.version,
         "changed_at": _moment(registration.changed_at),
     }
+
+
+def effective(merchant: Mapping[str, Any], isolation: Isolation) -> dict[str, Any]:
+    """The bounds that are in force for a merchant as `shown`, in each tier process: its own, else the settings'."""
+    own, usual = merchant["concurrency"], isolation.concurrency
+    rate = merchant["rate"] if merchant["rate"] is not None else isolation.rate
+    return {"concurrency": own if own is not None else usual, "rate": rate}
 
 
 def _off(off: Off | None) -> list[Any] | None:

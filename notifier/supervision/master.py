@@ -20,6 +20,7 @@ from notifier import logs
 from notifier.errors import InvalidInput, NotifierError
 from notifier.supervision import addresses, moments, push, relay, rolling, runtime, status
 from notifier.supervision.actions import Reply, Sender
+from notifier.supervision.cast import Cast
 from notifier.supervision.channel import Body
 from notifier.supervision.control import Control
 from notifier.supervision.departure import Limits
@@ -32,6 +33,9 @@ from notifier.supervision.verbs import OPERATOR, Verbs
 #: Reloads what can change while the service runs. Returns {"live": […], "restart": […]}: what changed now, and what
 #: needs a restart. Raises NotifierError if the new settings cannot be used; then nothing has changed.
 Reload = Callable[[], Awaitable[Mapping[str, Any]]]
+
+#: Says of a word what is to run from now on; the composition knows what the word means. Raises NotifierError.
+Recast = Callable[[Any], Sequence[Program]]
 
 #: Seconds between two rounds after which the master itself was away, and no child is to blame for its silence.
 AWAY = 5.0
@@ -50,9 +54,10 @@ class Master:
     One loop decides. Signals, exits, frames and requests only note what happened and wake it.
 
     runtime_directory: where the control socket and the state file are; None: there are none. reload: see `Reload`;
-    SIGHUP asks for it, too. on_event: who hears events, in the shape of `logs.event`. announce: gets the line `ready`
-    when every child is ready for the first time, and why the service cannot start. on_line: gets what the children
-    print, which else goes straight to this process's stdout and stderr. signals: those that mean `stop`.
+    SIGHUP asks for it, too. recast: see `Recast`; a child may give it the word. on_event: who hears events, in the
+    shape of `logs.event`. announce: gets the line `ready` when every child is ready for the first time, and why the
+    service cannot start. on_line: gets what the children print, which else goes straight to this process's stdout and
+    stderr. signals: those that mean `stop`.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Master:
         *,
         runtime_directory: Path | None = None,
         reload: Reload | None = None,
+        recast: Recast | None = None,
         on_event: Tell = logs.event,
         announce: Callable[[str], None] = to_stderr,
         on_line: OnLine | None = None,
@@ -72,6 +78,7 @@ class Master:
         self._limits = limits or Limits()
         self._directory = runtime_directory
         self._reload = reload
+        self._recast = recast
         self._on_event = on_event
         self._announce = announce
         self._signals = signals
@@ -87,16 +94,14 @@ class Master:
         self._control: Control | None = None
         self._errands: set[asyncio.Task[Any]] = set()
         self._rolling = asyncio.Lock()
-        post = Post(self.desired, self._from_child)
-        self._slots = [
-            Slot(program, self._limits, post, wake=self._woken.set, tell=self._tell, on_line=on_line)
-            for program in programs
-        ]
+        self._post = Post(self.desired, self._from_child)
+        self._on_line = on_line
+        self._cast = Cast(programs, self._slot)
 
     @property
     def slots(self) -> Sequence[Slot]:
         """The children's places, in the order of the programs."""
-        return self._slots
+        return self._cast.slots
 
     async def run(self) -> int:
         """Start all children and return when all have ended: 0 after a stop, else the code of who cannot start.
@@ -112,8 +117,9 @@ class Master:
                     self._notice_absence(loop.time())
                     self._obey_stops()
                     self._tend_state()
-                    for slot in self._slots:
+                    for slot in self.slots:
                         await slot.reconcile(self._wish_for(slot), loop.time())
+                    self._cast.tidy()
                     self._heed_refusals()
                     self._announce_ready()
                     self._end_round()
@@ -136,7 +142,7 @@ class Master:
     def renew(self, programs: Sequence[Program]) -> None:
         """Start the next incarnations of the slots of that name with these programs."""
         fresh = {program.slot: program for program in programs}
-        for slot in self._slots:
+        for slot in self.slots:
             if slot.name in fresh:
                 slot.renew(fresh[slot.name])
 
@@ -151,7 +157,7 @@ class Master:
             "version": self.desired.version,
             "saved": self._kept.saved,
             "state_entries": len(self.desired.present()),
-            "slots": [status.of_slot(slot, now, wall, self.desired.version) for slot in self._slots],
+            "slots": [status.of_slot(slot, now, wall, self.desired.version) for slot in self.slots],
         }
 
     async def push(
@@ -174,7 +180,7 @@ class Master:
         entry = self.desired.push(key, value, time.time(), who=who, why=why, until=until)
         self._tell("state.pushed", logging.DEBUG, key=key, version=entry.version, who=who)
         saved, slots = await asyncio.gather(
-            self._kept.save(), push.reach(self._slots, entry, timeout=timeout, critical=critical)
+            self._kept.save(), push.reach(self.slots, entry, timeout=timeout, critical=critical)
         )
         return {"key": key, "version": entry.version, "saved": saved, "slots": slots}
 
@@ -182,7 +188,7 @@ class Master:
         self, to: str, action: str, data: Any, *, timeout: float = 30.0, reply: bool = True, sender: Sender = OPERATOR
     ) -> list[Reply]:
         """Send a message to whom `to` addresses. Raises BadAddress."""
-        slots = addresses.resolve(to, self._slots, sender.slot, random.choice)
+        slots = addresses.resolve(to, self.slots, sender.slot, random.choice)
         return await relay.send(slots, action, data, sender, timeout=timeout, reply=reply)
 
     async def restart(self, to: str = "all", *, who: str) -> list[dict[str, Any]]:
@@ -190,18 +196,18 @@ class Master:
 
         Ends with the first slot that does not become ready; the others are then left alone. Raises BadAddress.
         """
-        slots = addresses.resolve(to, self._slots, "", random.choice)
+        slots = addresses.resolve(to, self.slots, "", random.choice)
         async with self._rolling:
             return await rolling.restart(slots, f"restart asked for by {who}", self._limits, self._until)
 
     async def drain(self, to: str) -> list[dict[str, Any]]:
         """Let slots finish and start nothing there until `restart`. Raises BadAddress."""
-        slots = addresses.resolve(to, self._slots, "", random.choice)
+        slots = addresses.resolve(to, self.slots, "", random.choice)
         return await rolling.drain(slots, self._limits, self._until)
 
     async def stacks(self, to: str) -> list[dict[str, Any]]:
         """Where the processes stand just now; of a slot without one, where the last one stood that hung."""
-        return list(await asyncio.gather(*map(_stacks, addresses.resolve(to, self._slots, "", random.choice))))
+        return list(await asyncio.gather(*map(_stacks, addresses.resolve(to, self.slots, "", random.choice))))
 
     async def reload(self, who: str) -> dict[str, Any]:
         """Ask the composition to take over new settings. Raises what it raises."""
@@ -210,6 +216,16 @@ class Master:
         done = dict(await self._reload())
         self._tell("service.reloaded", who=who, **done)
         return done
+
+    def recast(self, word: Any) -> dict[str, Any]:
+        """Let the composition say what is to run from now on. Raises what it raises."""
+        if self._recast is None:
+            raise InvalidInput("this service always consists of the same processes")
+        new, gone = self._cast.change(self._recast(word))
+        if new or gone:
+            self._tell("service.recast", new=new or None, gone=gone or None)
+        self._woken.set()
+        return {"new": new, "gone": gone}
 
     def audit(self, level: int, **fields: Any) -> None:
         """Write the line about one request."""
@@ -236,7 +252,7 @@ class Master:
             try:
                 yield
             finally:
-                await asyncio.gather(*(slot.close() for slot in self._slots))
+                await asyncio.gather(*(slot.close() for slot in self.slots))
                 self._end_round()
                 if self._control is not None:
                     await self._control.close()
@@ -244,14 +260,17 @@ class Master:
                     errand.cancel()
                 await asyncio.gather(*self._errands, return_exceptions=True)
 
+    def _slot(self, program: Program) -> Slot:
+        return Slot(program, self._limits, self._post, wake=self._woken.set, tell=self._tell, on_line=self._on_line)
+
     def _over(self) -> bool:
-        return self._wish is not Wish.RUN and all(slot.state is State.STOPPED for slot in self._slots)
+        return self._wish is not Wish.RUN and all(slot.state is State.STOPPED for slot in self.slots)
 
     def _notice_absence(self, now: float) -> None:
         """After a time in which this process itself stood still, its children are not silent, only unheard."""
         if self._looked_at is not None and now - self._looked_at > WATCH + AWAY:
             self._tell("master.away", logging.WARNING, seconds=now - self._looked_at)
-            for slot in self._slots:
+            for slot in self.slots:
                 slot.forgive(now - self._looked_at)
         self._looked_at = now
 
@@ -269,7 +288,7 @@ class Master:
         """Draining goes by rank: who is needed by others stays until those are over, but is not started any more."""
         if self._wish is not Wish.DRAIN or not slot.is_working:
             return self._wish
-        unfinished = min((one.program.rank for one in self._slots if one.state is not State.STOPPED), default=0)
+        unfinished = min((one.program.rank for one in self.slots if one.state is not State.STOPPED), default=0)
         return Wish.DRAIN if slot.program.rank <= unfinished else Wish.STAY
 
     def _tend_state(self) -> None:
@@ -279,15 +298,15 @@ class Master:
         for entry in self.desired.expire(time.time()):
             self._tell("state.ended", key=entry.key, who=entry.who, why=entry.why, version=self.desired.version)
             self._run_errand(self._kept.save())
-            for slot in self._slots:
+            for slot in self.slots:
                 if slot.child is not None:
                     slot.child.feed.poke()
-        fed = [slot.child.feed.known for slot in self._slots if slot.child is not None and slot.child.lost is None]
+        fed = [slot.child.feed.known for slot in self.slots if slot.child is not None and slot.child.lost is None]
         self.desired.forget(min(fed, default=self.desired.version))
 
     def _heed_refusals(self) -> None:
         """A child that cannot start ends the service, and its reason is told once, whoever else has the same one."""
-        refusal = next((slot.refusal for slot in self._slots if slot.refusal is not None), None)
+        refusal = next((slot.refusal for slot in self.slots if slot.refusal is not None), None)
         if refusal is None or self._wish is not Wish.RUN:
             return
         self._code = refusal.code
@@ -297,9 +316,9 @@ class Master:
         self._woken.set()
 
     def _announce_ready(self) -> None:
-        if not self.all_ready.is_set() and self._slots and all(slot.is_working for slot in self._slots):
+        if not self.all_ready.is_set() and self.slots and all(slot.is_working for slot in self.slots):
             self.all_ready.set()
-            self._tell("service.ready", processes=len(self._slots))
+            self._tell("service.ready", processes=len(self.slots))
             self._announce("ready")
 
     def _end_round(self) -> None:
@@ -323,7 +342,7 @@ class Master:
         At most `WATCH` seconds: a longer time between two rounds means that this process stood still.
         """
         now = asyncio.get_running_loop().time()
-        moments = [now + WATCH, *(slot.due for slot in self._slots if slot.due is not None)]
+        moments = [now + WATCH, *(slot.due for slot in self.slots if slot.due is not None)]
         if (end := self.desired.next_end) is not None:
             moments.append(now + max(end - time.time(), 0))
         with contextlib.suppress(TimeoutError):

@@ -36,6 +36,7 @@ class Verbs:
             "status": self._status, "state": self._state, "ping": self._ping, "push": self._push,
             "clear": self._clear, "send": self._send, "restart": self._restart, "drain": self._drain,
             "shutdown": self._shutdown, "reload": self._reload, "stacks": self._stacks,
+            "recast": self._recast,
         }  # fmt: skip
 
     async def ask(self, who: str, verb: str, body: Body, sender: Sender = OPERATOR) -> Body:
@@ -109,6 +110,11 @@ class Verbs:
 
     async def _reload(self, words: _Words, who: str, sender: Sender) -> Body:
         return await self._master.reload(who)
+
+    async def _recast(self, words: _Words, who: str, sender: Sender) -> Body:
+        if sender is OPERATOR:
+            raise InvalidInput("recast: a process of the service says this, nobody else")
+        return self._master.recast(words.anything("cast"))
 
     async def _stacks(self, words: _Words, who: str, sender: Sender) -> Body:
         return {"slots": await self._master.stacks(words.text("to"))}

@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from yarl import URL
 
 from notifier import __version__, logs
 from notifier.domain.acknowledgement import AckRule, RuleKind
@@ -20,7 +21,7 @@ from notifier.domain.notification import Notification
 from notifier.domain.outcome import ErrorClass, Outcome
 from notifier.domain.signature import sign
 from notifier.errors import CallWithheld
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.webhook import retry_after
 from notifier.webhook.connector import Connector
 from notifier.webhook.exchange import Exchange, current
@@ -65,6 +66,7 @@ class Webhook:
         withheld: Callable[[str], bool] | None = None,
     ) -> None:
         self._egress = egress
+        self._guard = Guard(egress.networks, egress.urls)
         self._withheld = withheld
         self._resolver = resolver
         self._clock = clock
@@ -75,9 +77,8 @@ class Webhook:
         """Open the pool of connections; nothing is dialled yet. Twice is fine."""
         if self._session is not None:
             return
-        guard = Guard(self._egress.networks)
         self._session = aiohttp.ClientSession(
-            connector=Connector(guard, self._resolver or SystemNames(), self._tls),
+            connector=Connector(self._guard, self._names(), self._tls),
             # The whole is timed in __call__. The threshold: aiohttp would round 5.5 s up to 6.
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._egress.connect_timeout, ceil_threshold=float("inf")
@@ -90,6 +91,9 @@ class Webhook:
             max_headers=100,
         )
 
+    def _names(self) -> AbstractResolver:
+        return self._resolver or SystemNames(patience=self._egress.connect_timeout)
+
     async def close(self) -> None:
         """Close all connections. Calls under way end as reset: drain first. Twice is fine."""
         session, self._session = self._session, None
@@ -101,7 +105,7 @@ class Webhook:
         if self._session is None:
             raise RuntimeError("Webhook.start() comes before the first call, close() after the last")
         began = time.monotonic()
-        exchange = Exchange()
+        exchange = Exchange(merchant.id)
         if (withheld := self._withheld) is not None:
             exchange.withheld = lambda: withheld(merchant.id)
         headers = _headers(notification, merchant, int(self._clock()))
@@ -133,7 +137,7 @@ class Webhook:
         context = current.set(exchange)
         try:
             async with asyncio.timeout(self._egress.timeout):
-                await self._post(session, url, notification.payload, headers, exchange)
+                await self._post(session, self._guard.admit(url), notification.payload, headers, exchange)
         except CallWithheld:
             raise
         except Exception as error:  # a merchant's doing must not end the tier process, whatever it is
@@ -147,7 +151,7 @@ class Webhook:
         return judge(exchange, merchant.ack)
 
     async def _post(
-        self, session: aiohttp.ClientSession, url: str, payload: bytes, headers: Mapping[str, str], exchange: Exchange
+        self, session: aiohttp.ClientSession, url: URL, payload: bytes, headers: Mapping[str, str], exchange: Exchange
     ) -> None:
         """Send and read, a second time if a kept-alive connection broke before a byte of an answer came.
 
@@ -170,7 +174,7 @@ class Webhook:
             raise broken from None
 
     async def _ask(
-        self, session: aiohttp.ClientSession, url: str, payload: bytes, headers: Mapping[str, str], exchange: Exchange
+        self, session: aiohttp.ClientSession, url: URL, payload: bytes, headers: Mapping[str, str], exchange: Exchange
     ) -> None:
         data = payload if len(payload) <= _AT_ONCE else io.BytesIO(payload)
         response = await session.post(url, data=data, headers=headers, allow_redirects=False)

@@ -17,12 +17,13 @@ def _never() -> bool:
 class Exchange:
     """One request and its answer, filled in as they happen, so that a break at any point can be told exactly.
 
-    dialled: addresses of connection attempts, latest last. wire: the connection used. reused: it was kept alive from
-    an earlier exchange. fresh: only a new connection will do. status, retry_after: from the head of the answer. body:
-    what was read of it; cut: more of it was left unread. withheld: asked when a connection is there and nothing has
-    been sent on it; True means that nothing may be.
+    merchant: whose it is. dialled: addresses of connection attempts, latest last. wire: the connection used. reused: it
+    was kept alive from an earlier exchange. fresh: only a new connection will do. status, retry_after: from the head of
+    the answer. body: what was read of it; cut: more of it was left unread. withheld: asked when a connection is there
+    and nothing has been sent on it; True means that nothing may be.
     """
 
+    merchant: str = ""
     dialled: list[str] = field(default_factory=list)
     wire: Wire | None = None
     reused: bool = False

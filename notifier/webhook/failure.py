@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import socket
 import ssl
 from urllib.parse import urlsplit
 
@@ -12,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from notifier.domain.outcome import ErrorClass
 from notifier.errors import EgressRefused
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.webhook.exchange import Exchange
 from notifier.webhook.wire import AnswerTooLarge
 
@@ -20,7 +22,11 @@ _NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 _OWN_FAULT = (errno.EMFILE, errno.ENFILE)
 #: What aiohttp's parser says when a header or their number is over its bound.
 _OVER_BOUND = ("Got more than", "Too many headers")
+#: What Python writes around OpenSSL's words.
+_OF_SSL = re.compile(r"^\[SSL[^]]*\] | ?\(_ssl\.c:\d+\)$")
 _LONGEST_LINE = 200
+#: What stands for the host of a url in which none can be read.
+_UNREAD = "the host"
 #: Addresses that a line names.
 _MOST_NAMED = 3
 
@@ -29,10 +35,10 @@ Failure = tuple[ErrorClass, str]
 
 def explain(error: Exception, url: str, exchange: Exchange, egress: Egress) -> Failure | None:
     """Class and line for an exception of an exchange; None for one that neither merchant nor network can cause."""
-    host = urlsplit(url).hostname or "the host"
+    host = _host(url)
     match error:
         case EgressRefused():
-            return ErrorClass.GUARD, str(error)
+            return ErrorClass.GUARD, _line(str(error))
         case aiohttp.InvalidURL():
             return _unusable_url(error, host)
         case TimeoutError():
@@ -55,9 +61,18 @@ def explain(error: Exception, url: str, exchange: Exchange, egress: Egress) -> F
     return None
 
 
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or _UNREAD
+    except ValueError:
+        return _UNREAD
+
+
 def _unusable_url(error: aiohttp.InvalidURL, host: str) -> Failure:
     if error.description and "IPv4" in error.description:  # 127.1, 2130706433: spellings that hide where they lead
-        return ErrorClass.GUARD, f"the guard refused {host}: it {error.description}"
+        return ErrorClass.GUARD, _line(f"the guard refused {host}: it {error.description}")
+    if host == _UNREAD:
+        return ErrorClass.DNS, "the url cannot be read"
     return ErrorClass.DNS, _line(f"the url's host {host!r} cannot be used")
 
 
@@ -117,11 +132,17 @@ def _certificate_fault(error: Exception) -> str:
 
 
 def _tls_fault(error: OSError) -> str:
-    reason = error.reason if isinstance(error, ssl.SSLError) else None
-    return reason.replace("_", " ").lower() if reason else _reason(error)
+    if not isinstance(error, ssl.SSLError):
+        return _reason(error)
+    if error.reason:
+        return error.reason.replace("_", " ").lower()
+    # not `_reason`: the number in there is OpenSSL's, and the kernel means something else by it
+    return _line(_OF_SSL.sub("", error.strerror or "")).lower() or "the handshake failed"
 
 
 def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):  # its numbers are not the kernel's either
+        return (error.strerror or "the address is unknown").lower()
     return os.strerror(error.errno).lower() if error.errno else "the connection was lost"
 
 

@@ -14,6 +14,10 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
+import aiohttp
+from yarl import URL
+
+from notifier.domain.urls import UrlRule
 from notifier.errors import EgressRefused
 
 IPv4 = ipaddress.IPv4Address
@@ -90,9 +94,17 @@ _COMPATIBLE = ipaddress.IPv6Network("::/96")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _6TO4 = ipaddress.IPv6Network("2002::/16")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
+#: RFC 5214 §6.1: what stands before an IPv4 address at the end of an IPv6 address of any network, which a router of
+#: that network tunnels to the IPv4 address. The bit left out of the mask says whether that one is globally unique.
+_ISATAP = 0x0000_5EFE
+_ISATAP_MASK = ~0x0200_0000
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 _LOW_32 = 0xFFFF_FFFF
+
+#: Reasons that no setting can take away.
+_NO_ADDRESS = "not an IP address"
+_NO_SCOPE = "unknown scope"
 
 
 def classify(address: Address) -> str | None:
@@ -119,8 +131,12 @@ def classify(address: Address) -> str | None:
             return f"{form} {within}"
         # ::/96 is deprecated and goes nowhere; the other forms lead to a reachable IPv4 address.
         return form if form == "IPv4-compatible" else None
-    # RFC 4291 §2.4: what is not global unicast space has no meaning for us yet.
-    return None if address in _GLOBAL_UNICAST else "reserved"
+    if address not in _GLOBAL_UNICAST:  # RFC 4291 §2.4: it has no meaning for us yet
+        return "reserved"
+    number = int(address)
+    if number >> 32 & _LOW_32 & _ISATAP_MASK == _ISATAP and (within := _classify_ipv4(IPv4(number & _LOW_32))):
+        return f"ISATAP {within}"  # not among the embedded: letting the IPv4 address through says nothing of this one
+    return None
 
 
 def embedded(address: IPv6) -> tuple[str, IPv4] | None:
@@ -148,37 +164,75 @@ def _classify_ipv4(address: IPv4) -> str | None:
     return next((name for network, name in _IPV4 if address in network), None)
 
 
+def _is_scope(scope: str) -> bool:
+    """Whether it names an interface of this machine: else the event loop would look up the whole text as a name."""
+    if scope.isascii() and scope.isdigit():
+        return True
+    try:
+        return socket.if_nametoindex(scope) > 0
+    except (OSError, ValueError):
+        return False
+
+
 def _without_scope(address: IPv6) -> IPv6:
     return address if address.scope_id is None else IPv6(int(address))
 
 
 class Guard:
-    """Judges the final address of every connection attempt, whether it came from a name or stood in the url.
+    """Judges every url that is to be called, and the final address of every connection attempt.
 
     let_through: networks that the settings allow, also in the IPv4-carrying IPv6 forms of an allowed IPv4 address.
+    urls: what the settings allow of schemes and ports.
     """
 
-    def __init__(self, let_through: Iterable[Network] = ()) -> None:
+    def __init__(self, let_through: Iterable[Network] = (), urls: UrlRule | None = None) -> None:
         self._let_through = tuple(let_through)
+        self._urls = urls or UrlRule()
+
+    def admit(self, url: str) -> URL:
+        """What is to be dialled for this url, read once, by the library that dials it: two readers could differ.
+
+        Raises EgressRefused for anything but an http or https url without userinfo and within the rule, whatever was
+        checked when it came in; aiohttp.InvalidURL for what cannot be read at all.
+        """
+        try:
+            target = URL(url)
+        except ValueError as error:
+            raise aiohttp.InvalidURL("", str(error)) from None  # without the url: its path or query may be a secret
+        if target.scheme not in ("http", "https"):
+            raise EgressRefused("the guard refused the url: it is neither https:// nor http://")
+        if target.raw_host is None:
+            raise aiohttp.InvalidURL("", "it names no host")
+        if target.raw_user is not None or target.raw_password is not None:
+            raise EgressRefused(f"the guard refused {target.raw_host}: a user name or password stands before it")
+        assert target.port is not None  # these schemes have one of their own
+        if target.port == 0:
+            raise EgressRefused(f"the guard refused {target.raw_host}: port 0 is no port")
+        why = self._urls.refusal(target.scheme, target.port)
+        if why is not None:
+            raise EgressRefused(f"the guard refused {target.raw_host}: {why}")
+        return target
 
     def refusal(self, host: str) -> str | None:
         """Why this numeric address must not be dialled; None if it may be. Anything but an address is refused."""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            return "not an IP address"
+            return _NO_ADDRESS
+        scope = None
         if isinstance(address, IPv6):
-            address = _without_scope(address)
+            scope, address = address.scope_id, _without_scope(address)
         name = classify(address)
-        if name is None or self._is_let_through(address):
-            return None
-        return name
+        if name is not None and not self._is_let_through(address):
+            return name
+        return None if scope is None or _is_scope(scope) else _NO_SCOPE
 
     def check(self, host: str) -> None:
         """Return if this numeric address may be dialled; else raise EgressRefused naming the range and the remedy."""
         name = self.refusal(host)
         if name is not None:
-            raise EgressRefused(f"the guard refused {host} ({name}): allow it with NOTIFIER_EGRESS__ALLOW")
+            remedy = "" if name in (_NO_ADDRESS, _NO_SCOPE) else ": allow it with NOTIFIER_EGRESS__ALLOW"
+            raise EgressRefused(f"the guard refused {host} ({name}){remedy}")
 
     def open(self, addr_info: tuple[Any, ...]) -> socket.socket:
         """A socket for an address that may be dialled: aiohttp's `socket_factory`.
@@ -187,6 +241,8 @@ class Guard:
         """
         family, kind, protocol, _, address = addr_info
         self.check(address[0])
+        if not self._urls.takes(address[1]):
+            raise EgressRefused(f"the guard refused port {address[1]}: allow it with NOTIFIER_EGRESS__PORTS")
         return socket.socket(family=family, type=kind, proto=protocol)
 
     def _is_let_through(self, address: Address) -> bool:

@@ -6,21 +6,27 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from notifier.errors import EgressRefused
+from notifier.webhook.exchange import current
 from notifier.webhook.guard import Guard
 
 AddressInfo = tuple[Any, ...]
 Lookup = Callable[..., list[AddressInfo]]
 
 #: Lookups at once. Each holds a thread until libc gives up, which a hanging name server can draw out to half a minute.
-MOST_LOOKUPS = 64
+MOST_LOOKUPS = 256
+#: Of these, for one merchant: more than the names it has, unless it makes up a new one for each notification.
+MOST_OF_ONE = 16
 #: Addresses of one name that are tried at most: a name with hundreds must not keep an attempt busy.
 MOST_ADDRESSES = 8
+#: Addresses of one name that are judged at most: DNS can answer with thousands, and judging takes the loop's time.
+MOST_JUDGED = 64
 
 
 class GuardedNames(AbstractResolver):
@@ -40,7 +46,7 @@ class GuardedNames(AbstractResolver):
         found = await self._names.resolve(host, port, family)
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
-        permitted = [each for each in found if self._guard.refusal(each["host"]) is None]
+        permitted = [each for each in found[:MOST_JUDGED] if self._guard.refusal(each["host"]) is None]
         if not permitted:
             first = found[0]["host"]
             raise EgressRefused(
@@ -61,11 +67,16 @@ class SystemNames(AbstractResolver):
     with hanging name servers would stop every other merchant's lookups. Not in a ThreadPoolExecutor either: its
     threads are joined when the process ends, and a drain must not wait for a name server. Lookups are rare, because
     the connector keeps their results and joins those for the same host, so a thread for each costs nothing.
+
+    A lookup goes on when the attempt that wanted it has given up, so a merchant with a hanging name server and ever new
+    names would take all the room there is: each has only a little of it. patience: seconds that one waits for room.
     """
 
-    def __init__(self, lookup: Lookup = socket.getaddrinfo) -> None:
+    def __init__(self, lookup: Lookup = socket.getaddrinfo, *, patience: float = 5.0) -> None:
         self._lookup = lookup
+        self._patience = patience
         self._room = asyncio.Semaphore(MOST_LOOKUPS)
+        self._rooms: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -73,7 +84,7 @@ class SystemNames(AbstractResolver):
         """All addresses of `host`. Raises OSError (gaierror) when there are none or the lookup failed."""
         # No AI_ADDRCONFIG: on a machine without a network it makes even localhost unknown, and an address of a family
         # that the machine lacks fails at once and is followed by the next.
-        async with self._room:
+        async with self._place_in(self._room_of(_who())), self._place_in(self._room):
             found = await self._in_thread(host, port, family, socket.SOCK_STREAM)
         return [
             ResolveResult(
@@ -90,6 +101,26 @@ class SystemNames(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is held; lookups under way end by themselves, and nobody waits for them."""
+
+    def _room_of(self, merchant: str) -> asyncio.Semaphore:
+        if not merchant:  # nobody's in particular
+            return asyncio.Semaphore(1)
+        room = self._rooms.get(merchant)  # there as long as somebody is in it
+        if room is None:
+            room = self._rooms[merchant] = asyncio.Semaphore(MOST_OF_ONE)
+        return room
+
+    @contextlib.asynccontextmanager
+    async def _place_in(self, room: asyncio.Semaphore) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await room.acquire()
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "too many lookups are under way") from None
+        try:
+            yield
+        finally:
+            room.release()
 
     async def _in_thread(self, *wanted: Any) -> list[AddressInfo]:
         loop = asyncio.get_running_loop()
@@ -117,6 +148,12 @@ class SystemNames(AbstractResolver):
 
         threading.Thread(target=work, name="notifier: lookup", daemon=True).start()
         return await answer
+
+
+def _who() -> str:
+    """The merchant for whom the running task looks a name up."""
+    exchange = current.get(None)
+    return "" if exchange is None else exchange.merchant
 
 
 def _numeric(address: tuple[Any, ...]) -> str:

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.acceptance.forking import Forks
+
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOTIFIER = str(Path(sys.executable).with_name("notifier"))
 
@@ -193,22 +195,14 @@ async def running(
             await process.wait()
 
 
-async def notifier(variables: Mapping[str, str], *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+_forks: list[Forks] = []
+
+
+async def notifier(
+    variables: Mapping[str, str], *arguments: str, stdin: bytes = b"", cwd: Path | None = None
+) -> tuple[int, str, str]:
     """Run one command to its end: exit code, stdout, stderr."""
-    process = await asyncio.create_subprocess_exec(
-        NOTIFIER,
-        *arguments,
-        env=dict(variables),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(60):
-            out, err = await process.communicate(stdin)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    if not _forks:
+        _forks.append(Forks())
+    async with asyncio.timeout(60):
+        return await _forks[0].call(variables, arguments, stdin, cwd)

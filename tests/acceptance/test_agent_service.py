@@ -273,7 +273,9 @@ async def test_what_is_cancelled_is_not_attempted_again(broker: Any, namespace: 
 
 
 async def test_a_replay_by_filter_survives_the_death_of_the_agent(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="0s", NOTIFIER_RELEASE_RATE="50")
+    variables = environment(
+        broker.url, namespace, NOTIFIER_LADDER="0s", NOTIFIER_RELEASE_RATE="50", NOTIFIER_BREAKER__ENABLED="false"
+    )
     ledger = Ledger(variables)
     async with (
         Simulator({"/m0": Script.parse("500,ok")}) as merchant,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import notifier
-from notifier.cli import COMMANDS
+from notifier.cli import COMMANDS, execute
 
 NOTIFIER = str(Path(sys.executable).with_name("notifier"))
 
@@ -82,15 +82,30 @@ def test_every_command_explains_itself(environment: dict[str, str], entry: objec
 GROUPS = ("ctl", "merchants", "notifications", "poison", "tokens", "topology")
 
 
-def _examples() -> list[str]:
+class Helps:
+    """What commands say with `--help`, here in this process: that each says it in one of its own is shown above."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self._texts: dict[tuple[str, ...], str] = {}
+
+    def __getitem__(self, command: tuple[str, ...]) -> str:
+        if command not in self._texts:
+            code = execute([*command, "--help"])
+            told = self._capsys.readouterr()
+            assert (code, told.err) == (0, "")
+            self._texts[command] = told.out
+        return self._texts[command]
+
+
+def _examples(helps: Helps) -> list[str]:
     """The example lines of all help texts, without what runs into the next line."""
     found = []
     for entry in COMMANDS:
-        texts = [subprocess.run([NOTIFIER, entry.name, "--help"], capture_output=True, text=True, check=True).stdout]
+        texts = [helps[(entry.name,)]]
         for line in texts[0].partition("\nCommands:\n")[2].splitlines():
             if line.startswith("  ") and not line.startswith("   "):
-                command = [NOTIFIER, entry.name, line.split()[0], "--help"]
-                texts.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                texts.append(helps[(entry.name, line.split()[0])])
         assert any("\nExamples:\n" in text for text in texts), f"{entry.name} has no examples"
         for text in texts:
             found += [line.strip() for line in text.partition("\nExamples:\n")[2].splitlines()]
@@ -105,18 +120,18 @@ def _commands(line: str) -> Iterator[list[str]]:
             yield call
 
 
-def test_every_command_has_examples_and_they_name_commands_and_options_that_exist(environment: dict[str, str]) -> None:
-    helps: dict[tuple[str, ...], str] = {}
+def test_every_command_has_examples_and_they_name_commands_and_options_that_exist(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    helps = Helps(capsys)
     names = {entry.name for entry in COMMANDS}
     checked = 0
-    for line in _examples():
+    for line in _examples(helps):
         for words in _commands(line):
             assert words[1] in names, line
-            command = tuple(words[1:3]) if words[1] in GROUPS else tuple(words[1:2])
-            if command not in helps:
-                helps[command] = run(environment, NOTIFIER, *command, "--help").stdout
+            said = helps[tuple(words[1:3]) if words[1] in GROUPS else tuple(words[1:2])]
             for option in (word.split("=")[0] for word in words if word.startswith("--")):
-                assert f" {option}" in helps[command], f"{option} in: {line}"
+                assert f" {option}" in said, f"{option} in: {line}"
             checked += 1
     assert checked >= len(COMMANDS)
 

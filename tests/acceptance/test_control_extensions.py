@@ -16,7 +16,7 @@ import pytest
 
 from notifier.supervision.operator import Operator
 from tests.acceptance.control import Producer, operator_of, slot_of, until_slot
-from tests.acceptance.service import NOTIFIER, environment, running
+from tests.acceptance.service import NOTIFIER, TIERS_ALONE, environment, running
 
 DOCS = Path(__file__).parents[2] / "docs" / "extensions.md"
 LADDER = "1s,2s,3s"
@@ -81,11 +81,11 @@ async def test_004_a_cache_is_pushed_on_change_checked_by_one_process_and_forced
     example("rates.py", tmp_path)
     source = tmp_path / "source"
     source.write_text(json.dumps({"version": 1, "rates": {"EUR": 1.1}}))
-    common = {"NOTIFIER_LADDER": LADDER, "NOTIFIER_EXTENSIONS": "rates", "RATES": str(source)}
+    common = {"NOTIFIER_LADDER": "1s,2s", "NOTIFIER_EXTENSIONS": "rates", "RATES": str(source)}
     variables = environment(broker.url, namespace, **common, RATES_CHECK="3600", RATES_FORCE="3600")
     async with running(variables, cwd=tmp_path), operator_of(variables) as operator:
         source.write_text(json.dumps({"version": 2, "rates": {"EUR": 1.2}}))
-        assert await sent(operator, "rates.refresh", "push") == dict.fromkeys(SLOTS, 2)
+        assert await sent(operator, "rates.refresh", "push") == dict.fromkeys(SLOTS[:2], 2)
         shown = await sent(operator, "rates.show")
         assert {tuple(each["history"]) for each in shown.values()} == {("start", "push")}
     variables = environment(broker.url, namespace, **common, RATES_CHECK="0.5", RATES_FORCE="3600")
@@ -215,13 +215,18 @@ def seconds(event: dict[str, Any]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence"),
+    ("arguments", "code", "sentence"),
     [
-        ("import nothing_of_that_name", "extension 'bad' cannot be imported: ModuleNotFoundError"),
-        ("x = 1", "extension 'bad' has no function register(extension)"),
-        ("def register(extension): 1/0", "extension 'bad' failed in register(): ZeroDivisionError"),
-        ("def register(extension):\n @extension.on_start\n def f(): pass", "'f' is not a coroutine function"),
+        ((), "import nothing_of_that_name", "extension 'bad' cannot be imported: ModuleNotFoundError"),
+        (TIERS_ALONE, "x = 1", "extension 'bad' has no function register(extension)"),
+        (TIERS_ALONE, "def register(extension): 1/0", "extension 'bad' failed in register(): ZeroDivisionError"),
         (
+            TIERS_ALONE,
+            "def register(extension):\n @extension.on_start\n def f(): pass",
+            "'f' is not a coroutine function",
+        ),
+        (
+            TIERS_ALONE,
             "from notifier.errors import ConfigurationError\ndef register(extension):\n @extension.on_start\n"
             " async def f(): raise ConfigurationError('RATES is not set')",
             "extension bad: RATES is not set",
@@ -230,12 +235,12 @@ def seconds(event: dict[str, Any]) -> float:
     ids=["import", "no register", "register fails", "no coroutine", "on_start refuses"],
 )
 async def test_a_bad_module_ends_the_service_with_78_and_a_sentence(
-    broker: Any, namespace: str, tmp_path: Path, code: str, sentence: str
+    broker: Any, namespace: str, tmp_path: Path, arguments: tuple[str, ...], code: str, sentence: str
 ) -> None:
     (tmp_path / "bad.py").write_text(code)
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_EXTENSIONS="bad")
     process = await asyncio.create_subprocess_exec(
-        NOTIFIER, "run", env=variables, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+        NOTIFIER, "run", *arguments, env=variables, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(30):
         _, err = await process.communicate()

@@ -105,7 +105,7 @@ async def test_a_drain_starts_nothing_that_still_waited_for_its_turn(broker: Any
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.long)])
 async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
     broker: Any, namespace: str, rounds: int
 ) -> None:

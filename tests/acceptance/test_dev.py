@@ -9,6 +9,7 @@ import secrets
 import signal
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -59,9 +60,9 @@ def test_the_default_ladder_at_real_speed_agrees_with_an_independent_receiver(la
     assert [each["fault"] for each in seen if each["fault"]] == [], "every signature verifies"
 
 
-async def test_the_merchants_of_dev_keep_a_log_of_their_own_that_agrees(tmp_path: Path) -> None:
+async def test_the_merchants_of_dev_keep_a_log_of_their_own_that_agrees(broker: Any, tmp_path: Path) -> None:
     log = tmp_path / "merchants.log"
-    variables = clean_environment(NOTIFIER_LADDER="0s,1s")
+    variables = clean_environment(NOTIFIER_AMQP_URL=broker.url, NOTIFIER_LADDER="0s,1s", NOTIFIER_API__PORT="0")
     code, out, err = await dev(variables, "--once", "--json", "--receiver-log", str(log), timeout=60)
     assert code == 0, err
     report = json.loads(out)
@@ -72,6 +73,7 @@ async def test_the_merchants_of_dev_keep_a_log_of_their_own_that_agrees(tmp_path
     assert {line["signature"] for line in lines} == {"valid"}
 
 
+@pytest.mark.long  # test_first_use shows it on a broker that runs already
 async def test_the_dashboard_of_dev_answers_and_knows_the_samples() -> None:
     process = await asyncio.create_subprocess_exec(
         NOTIFIER,
@@ -105,7 +107,13 @@ async def test_the_dashboard_of_dev_answers_and_knows_the_samples() -> None:
             await process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="Ctrl-C"),
+        pytest.param(signal.SIGKILL, id="kill -9", marks=pytest.mark.long),  # test_private_node and test_spine show it
+    ],
+)
 async def test_everything_that_dev_started_is_gone_after(number: signal.Signals) -> None:
     mark = secrets.token_hex(8)
     variables = clean_environment(NOTIFIER_LADDER="1s", MARK=mark)

@@ -80,7 +80,7 @@ async def test_where_all_is_well_every_check_says_so(variables: dict[str, str], 
 async def test_nothing_of_the_namespace_is_made_by_looking(variables: dict[str, str]) -> None:
     for _ in range(2):
         _, findings = await examined(variables)
-        assert of(findings, "topology")["said"] == "0 of 8 objects stand; run and enqueue declare the others"
+        assert of(findings, "topology")["said"] == "0 of 10 objects stand; run and enqueue declare the others"
 
 
 async def test_the_report_for_people_ends_with_what_to_do(variables: dict[str, str]) -> None:

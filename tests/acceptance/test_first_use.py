@@ -33,6 +33,8 @@ async def test_the_address_that_make_run_prints_leads_to_the_whole_service(broke
                     slots = {slot["slot"]: slot["state"] for slot in (await answer.json())["slots"]}
                 assert slots == dict.fromkeys(("tier:0s", "tier:1s", "agent", "api"), "ready")
                 await until_samples_are_told(visitor)
+                async with visitor.get("/v1/merchants") as answer:
+                    assert {each["id"] for each in (await answer.json())["merchants"]} == SAMPLES
                 for link in set(re.findall(r'(?:href|src)="(/[^"#]*)"', page)):
                     async with visitor.get(link) as answer:
                         assert answer.status == 200, link

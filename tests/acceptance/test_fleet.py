@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,14 @@ from typing import Any
 
 import pytest
 
+from notifier.broker.cleanup import delete_namespace
 from notifier.domain.merchant import Standing
 from notifier.registry.cache import Registry
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
-from tests.acceptance.control import Producer, handled, operator_of, slot_of
+from tests.acceptance.control import Producer, handled, operator_of, slot_of, until_keys
 from tests.acceptance.service import RunningService, environment, notifier, running
+from tests.conftest import TIERS
 from tests.postgres import PrivatePostgres
 
 #: Of each machine: the processes that have to have a change: one tier and the API.
@@ -94,25 +98,45 @@ async def two_machines(broker: Any, namespace: str, database: str) -> AsyncItera
 
 @pytest.fixture
 async def fleet(broker: Any, namespace: str, postgres: PrivatePostgres) -> AsyncIterator[tuple[Machine, Machine]]:
-    """On PostgreSQL, as a fleet should be."""
+    """On PostgreSQL, as a fleet should be; of one test, which may do anything with it."""
     async with two_machines(broker, namespace, await postgres.new_database()) as machines:
         yield machines
 
 
+@pytest.fixture(scope="module")
+async def lasting_fleet(broker: Any, postgres: PrivatePostgres) -> AsyncIterator[tuple[Machine, Machine]]:
+    """Likewise; of all tests that leave it as they found it."""
+    namespace = f"test-{secrets.token_hex(4)}"
+    async with two_machines(broker, namespace, await postgres.new_database()) as machines:
+        yield machines
+    await delete_namespace(broker.url, namespace, TIERS)
+
+
 async def test_a_change_on_one_machine_is_live_on_the_other_before_the_answer(
-    broker: Any, namespace: str, database_url: str
+    lasting_fleet: tuple[Machine, Machine],
 ) -> None:
+    await change_on_either(lasting_fleet)
+
+
+@pytest.mark.long
+async def test_a_change_is_live_on_the_other_machine_where_they_share_a_file(
+    broker: Any, namespace: str, tmp_path: Path
+) -> None:
+    async with two_machines(broker, namespace, f"sqlite:///{tmp_path}/ledger.db") as machines:
+        await change_on_either(machines)
+
+
+async def change_on_either(machines: tuple[Machine, Machine]) -> None:
     everywhere = f"live in {2 * EACH} of {2 * EACH} processes\n"
-    async with two_machines(broker, namespace, database_url) as machines:
-        for here, there in (machines, reversed(machines)):
-            merchant = f"shop-{here.name}"
-            out = await here.does("merchants", "add", merchant, "--url", "http://127.0.0.1:9/")
-            assert out.startswith(f"{merchant} is registered: {everywhere}")
-            assert there.standing(merchant) is Standing.ENABLED
-            assert await here.does("merchants", "disable", merchant) == f"{merchant} is disabled: {everywhere}"
-            assert there.standing(merchant) is Standing.DISABLED
-            assert await there.does("merchants", "enable", merchant) == f"{merchant} is enabled: {everywhere}"
-            assert here.standing(merchant) is Standing.ENABLED
+    for here, there in (machines, reversed(machines)):
+        merchant = f"shop-{here.name}"
+        out = await here.does("merchants", "add", merchant, "--url", "http://127.0.0.1:9/")
+        assert out.startswith(f"{merchant} is registered: {everywhere}")
+        assert there.standing(merchant) is Standing.ENABLED
+        assert await here.does("merchants", "disable", merchant) == f"{merchant} is disabled: {everywhere}"
+        assert there.standing(merchant) is Standing.DISABLED
+        assert await there.does("merchants", "enable", merchant) == f"{merchant} is enabled: {everywhere}"
+        assert here.standing(merchant) is Standing.ENABLED
 
 
 async def notified(merchant: Simulator) -> set[str | None]:
@@ -121,12 +145,14 @@ async def notified(merchant: Simulator) -> set[str | None]:
     return {received.webhook_id for received in merchant.received} - {None}
 
 
-async def test_no_callback_starts_on_any_machine_after_a_block_was_answered(fleet: tuple[Machine, Machine]) -> None:
-    a, b = fleet
-    slow = Script.parse("slow:2")  # so that there is still something due when it is blocked
+async def test_no_callback_starts_on_any_machine_after_a_block_was_answered(
+    lasting_fleet: tuple[Machine, Machine],
+) -> None:
+    a, b = lasting_fleet
+    slow = Script.parse("slow:1")  # so that there is still something due when it is blocked
     async with Simulator({"/shop": slow}) as merchant, Producer(a.variables) as producer:
         await a.does("ctl", "--fleet", "pause", "1s")
-        await producer.send(["shop"], merchant.url, 1000)
+        await producer.send(["shop"], merchant.url, 150)
         await b.does("ctl", "--fleet", "resume", "1s")
         await merchant.wait_for(20)
         assert await b.does("ctl", "block", "shop", "--reason", "INC-118") == (
@@ -138,7 +164,7 @@ async def test_no_callback_starts_on_any_machine_after_a_block_was_answered(flee
         async with asyncio.timeout(30):  # until the ledger has all of it
             while True:
                 page = json.loads(await a.does("notifications", "undelivered", "--merchant", "shop", "--json"))
-                held = sum(group["count"] for group in page["items"] if group["reason"] == "blocked")
+                held = sum(group["count"] for group in page["items"] if group["status"] == "held")
                 if held == len(producer.accepted) - len(before):
                     break
         assert await notified(merchant) == before
@@ -176,8 +202,8 @@ async def test_a_machine_that_stands_still_is_named_and_catches_up_afterwards(fl
             await asyncio.sleep(0.05)
 
 
-async def test_operators_steer_all_machines_from_one(fleet: tuple[Machine, Machine]) -> None:
-    a, b = fleet
+async def test_operators_steer_all_machines_from_one(lasting_fleet: tuple[Machine, Machine]) -> None:
+    a, b = lasting_fleet
     told = json.loads(await a.does("ctl", "fleet", "--json"))
     assert [(each["machine"], each["here"], each["ready"], each["of"]) for each in told["machines"]] == [
         ("a", True, 3, 3),
@@ -197,6 +223,23 @@ async def test_operators_steer_all_machines_from_one(fleet: tuple[Machine, Machi
     code, _, err = await a.says("ctl", "--fleet", "pause", "7s")
     assert code == 1
     assert err.count("no process is called 'tier:7s'") == 2
+
+
+async def test_what_a_breaker_says_on_one_machine_is_known_on_the_other_until_it_closes_on_either(
+    lasting_fleet: tuple[Machine, Machine],
+) -> None:
+    told = {"state": "open", "until": int(time.time() * 1000) + 60_000, "tier": "1s"}
+    for here, there in (lasting_fleet, reversed(lasting_fleet)):
+        async with operator_of(here.variables) as operator, operator_of(there.variables) as other:
+            await operator.ask("push", {"key": "breaker/shop", "value": told, "for": 660})
+            (entry,) = await until_keys(other, "breaker/", 1)
+            assert entry["value"] == {**told, "machine": here.name}
+            assert entry["until"] is not None
+            (own,) = await until_keys(operator, "breaker/", 1)
+            assert own["value"] == told, "it does not come back"
+            await other.ask("clear", {"key": "breaker/shop"})
+            await until_keys(operator, "breaker/", 0)
+            await until_keys(other, "breaker/", 0)
 
 
 async def test_a_machine_that_ends_is_not_waited_for(fleet: tuple[Machine, Machine]) -> None:

@@ -26,8 +26,6 @@ LADDER = "0s,1s,2s"
 #: One of the merchants fails for ever: what it is told must end, not be held.
 NO_BREAKER = {"NOTIFIER_BREAKER__ENABLED": "false"}
 TIERS = ("tier:0s", "tier:1s", "tier:2s")
-#: Notifications per second: over AMQP, over HTTP.
-AMQP, HTTP = 100, 100
 #: Attempts that each kind of merchant takes.
 TAKES = {"ok": 1, "flaky": 2, "failing": 3, "down": 3}
 
@@ -43,6 +41,7 @@ class Field:
     amqp: Producer
     http: HttpProducer
     books: Books
+    rate: int
     went_on: list[str] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -78,7 +77,7 @@ async def kill_the_api(fire: Field) -> None:
     assert "SIGKILL" in after["reason"]
     assert len(fire.http.unknown) > unanswered, "no request met the dead API"
     async with asyncio.timeout(20):
-        while len(fire.http.accepted) < accepted + HTTP:  # noqa: ASYNC110  the answers of another process
+        while len(fire.http.accepted) < accepted + fire.rate:  # noqa: ASYNC110  the answers of another process
             await asyncio.sleep(0.05)
 
 
@@ -88,7 +87,7 @@ async def take_the_database_away(fire: Field, server: PrivatePostgres | None, se
 
 async def lock_sqlite(fire: Field, seconds: float) -> None:
     file = Path(fire.variables["NOTIFIER_STATE_DIR"]) / "ledger.db"
-    async with fire.under_fire("SQLite was locked", least=int(50 * seconds)), locked_exclusively(file):
+    async with fire.under_fire("SQLite was locked", least=int(fire.rate / 2 * seconds)), locked_exclusively(file):
         stood, accepted = await fire.books.count("SELECT count(*) FROM attempts"), len(fire.http.accepted)
         await asyncio.sleep(seconds)  # the length of the lock is what is tested
         await fire.database("down")
@@ -98,7 +97,7 @@ async def lock_sqlite(fire: Field, seconds: float) -> None:
 
 
 async def kill_postgresql(fire: Field, server: PrivatePostgres, seconds: float) -> None:
-    async with fire.under_fire("PostgreSQL was dead", least=int(50 * seconds)):
+    async with fire.under_fire("PostgreSQL was dead", least=int(fire.rate / 2 * seconds)):
         await server.kill()
         accepted = len(fire.http.accepted)
         with pytest.raises(ConnectionRefusedError):
@@ -122,18 +121,21 @@ async def database_of(dialect: str, state: str) -> AsyncIterator[tuple[str, Any]
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("dialect", "rounds", "seconds"),
+    ("dialect", "rounds", "seconds", "rate"),
     [
-        ("sqlite", 1, 6.5),  # beyond SQLite's own patience
-        ("postgresql", 1, 2),
-        pytest.param("sqlite", 4, 30, marks=pytest.mark.long),
-        pytest.param("postgresql", 4, 30, marks=pytest.mark.long),
+        ("sqlite", 1, 6.5, 30),  # beyond SQLite's own patience
+        ("postgresql", 1, 2, 30),
+        pytest.param("sqlite", 4, 30, 100, marks=pytest.mark.long),
+        pytest.param("postgresql", 4, 30, 100, marks=pytest.mark.long),
     ],
 )
 async def test_the_ledger_is_what_the_merchants_saw_after_agent_api_and_database_died_under_load(
-    broker: Any, namespace: str, dialect: str, rounds: int, seconds: float
+    broker: Any, namespace: str, dialect: str, rounds: int, seconds: float, rate: int
 ) -> None:
-    """One row per attempt made: no tier process is killed here, so none may be missing and none too many."""
+    """One row per attempt made: no tier process is killed here, so none may be missing and none too many.
+
+    rate: notifications per second over AMQP, and as many over HTTP.
+    """
     variables = environment(
         broker.url,
         namespace,
@@ -153,9 +155,9 @@ async def test_the_ledger_is_what_the_merchants_saw_after_agent_api_and_database
         with nobody_listening() as nowhere:
             addresses = {name: f"{merchants.url}/{name}" for name in ("ok", "flaky")} | {"down": nowhere}
             http = HttpProducer(service.dashboard, addresses)
-            fire = Field(variables, service, operator, merchants, amqp, http, Books(url))
-            async with amqp.load(["ok", "flaky", "failing"], merchants.url, AMQP), http.load(HTTP):
-                await merchants.wait_for(AMQP)
+            fire = Field(variables, service, operator, merchants, amqp, http, Books(url), rate)
+            async with amqp.load(["ok", "flaky", "failing"], merchants.url, rate), http.load(rate):
+                await merchants.wait_for(rate)
                 for _ in range(rounds):
                     await kill_the_agent(fire)
                     await kill_the_api(fire)
@@ -203,13 +205,13 @@ async def test_with_tier_processes_killed_no_row_is_invented_and_none_is_missing
         operator_of(variables) as operator,
         Producer(variables) as amqp,
     ):
-        async with amqp.load(["ok", "flaky", "failing"], merchants.url, AMQP):
+        async with amqp.load(["ok", "flaky", "failing"], merchants.url, 100):
             for name in TIERS * 5:
                 slot = await until_slot(operator, name, timeout=60, state="ready")
                 came = len(merchants.received)
                 os.kill(slot["pid"], signal.SIGKILL)
                 await until_slot(operator, name, timeout=60, epoch=slot["epoch"] + 1, state="ready")
-                await merchants.wait_for(came + AMQP, timeout=60)
+                await merchants.wait_for(came + 100, timeout=60)
         await books.until_finished(set(amqp.accepted))
 
         async def none_missing_but_of_the_killed() -> bool:

@@ -206,7 +206,7 @@ async def stage(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
 
 async def broker_of(broker: Any, terminals: list[Terminal]) -> tuple[str, str | None]:
     """The export line for the broker, and a namespace if it is not ours alone."""
-    if broker.node is None:
+    if not broker.private:
         return f"export NOTIFIER_AMQP_URL={broker.url}", f"readme-{os.getpid()}"
     terminal = await Terminal.run(block("broker"), ROOT)
     terminals.append(terminal)

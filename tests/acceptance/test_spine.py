@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ import aio_pika
 import pytest
 import standardwebhooks
 
+from notifier.broker.cleanup import delete_namespace
 from notifier.broker.node import PrivateNode
 from notifier.broker.publisher import Publisher, fresh_message_id
 from notifier.broker.topology import Topology
@@ -25,6 +27,7 @@ from notifier.settings import Settings, load
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.service import SECRET, environment, notifier, running
+from tests.conftest import TIERS
 
 
 @pytest.fixture(params=["native", pytest.param("plugin", marks=pytest.mark.plugin)])
@@ -168,11 +171,13 @@ async def test_a_message_that_kills_its_process_is_poison_and_the_innocent_besid
 
 
 @pytest.mark.timeout(170)
-@pytest.mark.usefixtures("installed_server")
-async def test_a_broker_killed_while_a_thousand_wait_in_all_tiers_delivers_them_all(tmp_path: Path) -> None:
-    namespace = "killed"
-    async with await PrivateNode.start() as node, Simulator() as merchant:
-        variables = environment(node.url, namespace)
+@pytest.mark.parametrize("ladder", ["5s,12s", pytest.param("1s,3s,5s,15s,30s", marks=pytest.mark.long)])
+async def test_a_broker_killed_while_a_thousand_wait_in_all_tiers_delivers_them_all(
+    own_node: PrivateNode, ladder: str
+) -> None:
+    node = own_node
+    async with Simulator() as merchant:
+        variables = environment(node.url, namespace := f"killed-{secrets.token_hex(4)}", NOTIFIER_LADDER=ladder)
         async with running(variables) as service:
             waiting = await wait_in_all_tiers(settings_of(variables), 1000, f"{merchant.url}/hook")
             await node.write_queue_names()
@@ -182,6 +187,7 @@ async def test_a_broker_killed_while_a_thousand_wait_in_all_tiers_delivers_them_
                 lambda seen: {each.webhook_id for each in seen} >= set(waiting), timeout=100
             )
             lost_links = [event for event in service.events if event["event"] == "broker.lost"]
+    await delete_namespace(node.url, namespace, TIERS)
     assert lost_links, "the kill did not bite"
     assert {each.webhook_id for each in received} == set(waiting)
     due = {notification_id: waits.due_at for notification_id, waits in waiting.items()}

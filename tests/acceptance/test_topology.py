@@ -42,7 +42,7 @@ async def test_before_anything_was_declared_all_is_missing_and_stays_so(
         code, topology = await shown(variables)
         assert code == 0
         assert [each["name"] for each in topology["exchanges"]] == [
-            f"{namespace}.{name}" for name in ("work", "wait", "control")
+            f"{namespace}.{name}" for name in ("work", "wait", "control", "recorded", "record")
         ]
         assert [each["name"] for each in topology["queues"]] == [
             f"{namespace}.{name}" for name in ("poison", "ledger", "work.0s", "work.5s", "wait.5s")
@@ -87,15 +87,15 @@ async def test_what_stands_is_shown_with_kind_arguments_messages_and_consumers(
 
 async def test_the_table_for_people_holds_every_object(variables: dict[str, str], namespace: str) -> None:
     _, missing, _ = await notifier(variables, "topology", "show")
-    assert "8 of 8 missing: notifier run or enqueue declares them" in missing
+    assert "10 of 10 missing: notifier run or enqueue declares them" in missing
     await notifier(variables, "enqueue", "--merchant", "m", "--url", URL, "--payload", "1")
     code, out, _ = await notifier(variables, "topology", "show")
     assert code == 0
     rows = {line.split()[0]: line.split()[1:4] for line in out.splitlines() if line.startswith(f"{namespace}.")}
     assert rows[f"{namespace}.work.0s"] == ["there", "1", "0"]
     assert rows[f"{namespace}.control"] == ["there", "fanout"]
-    assert len(rows) == 8
-    assert "all 8 stand as they should" in out
+    assert len(rows) == 10
+    assert "all 10 stand as they should" in out
 
 
 async def test_an_object_with_other_arguments_is_named_with_both_values(

@@ -49,6 +49,7 @@ class Work:
         self.started = asyncio.Event()
         self.rounds = 0
         self.raises: Exception | None = None
+        self.expected = 0
         self._news = asyncio.Condition()
 
     async def round(self) -> int:
@@ -59,6 +60,15 @@ class Work:
         if self.raises is not None:
             raise self.raises
         return 0
+
+    @property
+    def pause(self) -> float:
+        """As long as any."""
+        return keeping.ROUND
+
+    def expect(self) -> None:
+        """Somebody says that there is something to do."""
+        self.expected += 1
 
     async def end_overdue(self) -> int:
         """Nothing either."""

@@ -84,19 +84,36 @@ async def rows_of(database: Database, batches: Sequence[Sequence[Told]]) -> Rows
     return found
 
 
-@pytest.mark.timeout(300)
-@settings(
-    max_examples=150,
-    deadline=None,  # a machine may be busy
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example empties the database first
-)
-@given(st.data())
-async def test_facts_twice_in_every_order_and_any_batches_give_the_same_rows(
-    database: Database, data: st.DataObject
-) -> None:
+async def agree(database: Database, data: st.DataObject) -> None:
+    """Some facts, in some order and batches, leave the same rows as in one batch."""
     known = data.draw(st.lists(facts(), min_size=1, max_size=8))
     again = data.draw(st.lists(st.sampled_from(known), max_size=4))
     shuffled = data.draw(st.permutations(known + again))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(shuffled)), max_size=3)))
     batches = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(shuffled)], strict=True)]
     assert await rows_of(database, batches) == await rows_of(database, [known])
+
+
+EXAMPLES = settings(
+    max_examples=30,
+    deadline=None,  # a machine may be busy
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example empties the database first
+)
+
+
+@EXAMPLES
+@given(st.data())
+async def test_facts_twice_in_every_order_and_any_batches_give_the_same_rows(
+    database: Database, data: st.DataObject
+) -> None:
+    await agree(database, data)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@settings(EXAMPLES, max_examples=500)
+@given(st.data())
+async def test_facts_twice_in_every_order_and_any_batches_give_the_same_rows_in_many_more_examples(
+    database: Database, data: st.DataObject
+) -> None:
+    await agree(database, data)

@@ -18,7 +18,7 @@ from notifier.ledger.pruning import Pruner
 from notifier.ledger.schema import attempts, claims, events, replays
 from notifier.ledger.schema import notifications as kept
 from notifier.ledger.writing import FactWriter
-from notifier.settings import Retention
+from notifier.sections import Retention
 from tests import told
 from tests.told import ACKNOWLEDGED, NOW, Told, notification
 

@@ -18,6 +18,7 @@ import pytest
 from toys.stage import PATIENCE, Stage
 
 from notifier.errors import ConfigurationError
+from tests.acceptance.service import notifier
 
 CTL = [sys.executable, "-m", "notifier", "ctl"]
 
@@ -44,10 +45,8 @@ async def started(directory: Path, *words: str) -> AsyncIterator[asyncio.subproc
 
 async def ctl(directory: Path, *words: str) -> tuple[int, str, str]:
     """Exit code, stdout, stderr."""
-    async with started(directory, *words) as process, asyncio.timeout(PATIENCE):
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
+    async with asyncio.timeout(PATIENCE):
+        return await notifier(environment(directory), "ctl", *words, cwd=directory)
 
 
 async def line(process: asyncio.subprocess.Process, pattern: str) -> str:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aio_pika
@@ -87,6 +88,7 @@ async def test_ctl_speaks_to_this_node_and_tells_what_it_complains_about(node: P
         await node.ctl("nonsense")
 
 
+@pytest.mark.long  # beside a kill and a boot after it, above
 async def test_a_node_that_was_shut_down_in_its_own_way_boots_again(node: PrivateNode) -> None:
     await node.ctl("shutdown")
     await node.restart()
@@ -105,7 +107,21 @@ async def test_partitions_can_be_hashed_and_the_plugin_is_offered_as_told(node: 
     assert await _offers(node.url, "x-delayed-message", {"x-delayed-type": "direct"}) is node.offers_delayed
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def _others_can_reach(path: Path) -> bool:
+    return all(place.stat().st_mode & 0o001 for place in (*path.parents, *path.resolve().parents))
+
+
+#: As root in a place that others can enter: then an ordinary user's node is shown to be gone after kill -9, below.
+_SOMEBODY_ELSE = os.getuid() == 0 and all(map(_others_can_reach, (Path(sys.executable), Path(installation.__file__))))
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, marks=[pytest.mark.long] * _SOMEBODY_ELSE),
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),  # test_dev shows it
+    ],
+)
 def test_it_is_gone_when_its_owner_is(
     number: signal.Signals, tmp_path: Path, owner: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -138,6 +154,23 @@ def test_it_is_gone_when_its_owner_is_killed_while_it_boots(
     assert not (tmp_path / "node").exists()
 
 
+async def test_it_is_gone_when_its_guard_is_killed_while_it_boots(tmp_path: Path) -> None:
+    starting = asyncio.create_task(PrivateNode.start(directory=tmp_path / "node"))
+    async with asyncio.timeout(20):
+        while not any(_name(pid) == "beam.smp" for pid in _processes_of(tmp_path / "node")):  # noqa: ASYNC110  see _until
+            await asyncio.sleep(0.02)
+    guarded = _processes_of(tmp_path / "node")
+    [guard] = [pid for pid in guarded if "guard.py" in _command(pid)]
+
+    os.kill(guard, signal.SIGKILL)
+    _await_ends(set(guarded) - {guard})
+
+    with pytest.raises(BrokerError, match="is gone"):
+        await starting
+    assert not (tmp_path / "node").exists()
+
+
+@pytest.mark.long
 async def test_it_is_gone_when_its_guard_is_killed(tmp_path: Path) -> None:
     node = await PrivateNode.start(directory=tmp_path / "node")
     guarded = _processes_of(node.directory)
@@ -154,7 +187,7 @@ async def test_it_is_gone_when_its_guard_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="everything here runs as an ordinary user already")
 def test_it_runs_as_an_ordinary_user(owner: Callable[..., subprocess.Popen[str]]) -> None:
-    if not _others_can_reach(Path(sys.executable)) or not _others_can_reach(Path(installation.__file__)):
+    if not _SOMEBODY_ELSE:
         pytest.skip("the clone lies in a directory that other users cannot enter")
     with tempfile.TemporaryDirectory() as place:
         os.chown(place, 54321, 54321)
@@ -173,12 +206,13 @@ def test_it_runs_as_an_ordinary_user(owner: Callable[..., subprocess.Popen[str]]
         assert os.listdir(place) == []
 
 
+@pytest.mark.parametrize("port", ["distribution", pytest.param("amqp", marks=pytest.mark.long)])  # seen later: a boot
 async def test_a_port_that_somebody_takes_meanwhile_costs_another_try_and_after_stop_nothing_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str
 ) -> None:
     free = Ports.free()
     with socket.create_server(("127.0.0.1", 0)) as somebody:
-        taken = Ports(somebody.getsockname()[1], free.distribution, free.epmd)
+        taken = replace(free, **{port: somebody.getsockname()[1]})
         choices = iter([taken, Ports.free()])
         monkeypatch.setattr(Ports, "free", lambda: next(choices))
         node = await PrivateNode.start(directory=tmp_path / "node")
@@ -331,7 +365,3 @@ def _listening(pid: int) -> set[tuple[str, int]]:
                 packed = b"".join(bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8))
                 found.add((socket.inet_ntop(family, packed), int(port, 16)))
     return found
-
-
-def _others_can_reach(path: Path) -> bool:
-    return all(place.stat().st_mode & 0o001 for place in (*path.parents, *path.resolve().parents))

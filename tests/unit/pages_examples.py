@@ -104,6 +104,8 @@ def live(**more: Any) -> dict[str, Any]:
             slot("api"),
         ],
         "breakers": [],
+        "overflows": [],
+        "held_back": {"open": 0, "half-open": 0, "overflows": {}},
         "facts_waiting": 12,
         "poison": 0,
         "totals": {"completed": 48_210, "attempted": 181, "accepted": 243, "held": 61, "exhausted": 212, "stopped": 4},

@@ -75,6 +75,7 @@ def test_a_payload_of_exactly_the_limit_is_accepted() -> None:
         ({"merchant": " m1"}, "' m1' is not a merchant id"),
         ({"merchant": "m\n1"}, "is not a merchant id"),
         ({"merchant": "m" * 129}, "is not a merchant id: 1 to 128 characters"),
+        ({"merchant": "x/../y"}, "'x/../y' is not a merchant id: no part of it between slashes may be . or .."),
         ({"payload": b"x" * 101}, "the payload holds 101 bytes; at most 100 are accepted (NOTIFIER_PAYLOAD_LIMIT)"),
         ({"url": "shop.example/paid"}, "it must start with https:// or http://"),
         ({"url": "ftp://shop.example"}, "it must start with https:// or http://"),
@@ -97,6 +98,28 @@ def test_what_cannot_be_accepted_is_named(stated: dict[str, Any], said: str) -> 
     with pytest.raises(InvalidNotification) as refused:
         composed(**stated)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("egress", "url", "said"),
+    [
+        ({"https_only": True}, "http://shop.example/", "callbacks go to https:// only (NOTIFIER_EGRESS__HTTPS_ONLY)"),
+        (
+            {"ports": "443,8000-8999"},
+            "https://shop.example:22/",
+            "callbacks go to port 443, 8000-8999 only, not 22 (NOTIFIER_EGRESS__PORTS)",
+        ),
+    ],
+)
+def test_a_url_that_the_settings_do_not_let_be_called_is_refused_and_no_other(
+    egress: dict[str, Any], url: str, said: str
+) -> None:
+    settings = Settings.received({"egress": egress})
+    with pytest.raises(InvalidNotification) as refused:
+        compose(settings, merchant="m1", payload=b"{}", url=url)
+    assert str(refused.value) == f"the url cannot be used: {said}"
+    assert compose(settings, merchant="m1", payload=b"{}", url="https://shop.example/").url
+    assert compose(settings, merchant="m1", payload=b"{}").url is None
 
 
 def test_a_password_in_a_url_is_not_repeated() -> None:

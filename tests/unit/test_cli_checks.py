@@ -64,6 +64,13 @@ def test_holes_in_the_egress_guard_are_warned_of(allow: str, level: str, said: s
     assert (found.remedy is None) == (level == "ok")
 
 
+def test_what_urls_may_be_is_told() -> None:
+    found = checks.egress(settings(egress={"https_only": True, "ports": "443,8000-8999"}))
+    assert (
+        found.said == "callbacks reach globally reachable addresses only, by https alone, on ports 443,8000-8999 alone"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "level", "said"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from notifier.cli import merchants_view, notifications_view, timeline
+from notifier.domain.decision import HoldReason
 
 NOW = datetime(2026, 11, 21, 10, 0, 10, tzinfo=UTC)
 
@@ -118,6 +119,14 @@ def test_what_came_of_an_attempt_is_one_line(differs: dict[str, Any], said: str)
     assert line.endswith(f"12 ms {said}")
 
 
+@pytest.mark.parametrize("reason", HoldReason)
+def test_whatever_is_held_says_when_it_goes_on(reason: HoldReason) -> None:
+    shown = notification(status="held", reason=str(reason), step=0, tier="1s", due_at=None, attempt_log=[], events=[])
+    (line, *_) = drawn(shown)
+    assert line.startswith("‖ 1/3 1s ")
+    assert "when the reason is gone" not in line, "which says nothing"
+
+
 @pytest.mark.parametrize(
     ("differs", "lines"),
     [
@@ -129,7 +138,8 @@ def test_what_came_of_an_attempt_is_one_line(differs: dict[str, Any], said: str)
         (
             {"status": "held", "reason": "blocked", "step": 0, "tier": "1s", "due_at": None, "attempt_log": [],
              "events": [event("held", 1, reason="blocked", detail="INC-1")]},
-            ["‖ 1s 10:00:01.000Z held (blocked: INC-1)", "‖ 1/3 1s when the reason is gone",
+            ["‖ 1s 10:00:01.000Z held (blocked: INC-1)",
+             "‖ 1/3 1s when the block is over: notifier merchants unblock shop",
              "○ 2/3 3s 3s after the step before, if that fails", "○ 3/3 5s 5s after the step before, if that fails"],
         ),
         (
@@ -232,7 +242,8 @@ def test_a_merchant_is_shown_whole_without_its_secrets() -> None:
         "ladder": ["1s", "3s"],
         "ack": None,
         "concurrency": 4,
-        "rate": 2.5,
+        "rate": None,
+        "effective": {"concurrency": 4, "rate": 50.0},
         "headers": {"X-Shop": "***"},
         "standing": "blocked",
         "why": "INC-1",
@@ -251,8 +262,8 @@ def test_a_merchant_is_shown_whole_without_its_secrets() -> None:
         "url           https://shop.example/",
         "ladder        1s 3s",
         "acknowledges  the service's rule",
-        "at once       4",
-        "a second      2.5",
+        "at once       4 in each tier",
+        "a second      50 in each tier, the service's bound",
         "headers       X-Shop",
         "secrets       one, one more until 10:00:30Z",
         "changed       2026-11-21T10:00:00.000Z, version 7",

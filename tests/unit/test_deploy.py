@@ -194,6 +194,7 @@ def test_the_example_names_every_setting_with_its_default() -> None:
         "egress.allow",
         "isolation.rate",
         "ladders.patient",
+        "operations.url",
         "runtime_dir",
         "state_dir",
         "machine",

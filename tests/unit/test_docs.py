@@ -68,6 +68,8 @@ def written(default: object) -> str:
     """As the README writes it."""
     if default in (None, ""):
         return "none"
+    if isinstance(default, bool):
+        return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

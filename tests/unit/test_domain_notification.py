@@ -52,6 +52,18 @@ def test_a_merchant_id_that_cannot_be_sent_or_shown_is_refused(text: str) -> Non
         rules.check_merchant(text)
 
 
+@pytest.mark.parametrize("text", [".", "..", "../x", "x/..", "x/../y", "./x", "x/.", "x/./y", "/..", "../"])
+def test_a_merchant_id_that_no_http_path_can_name_is_refused_where_it_enters(text: str) -> None:
+    with pytest.raises(InvalidNotification, match=r"may be \. or \.\., since no HTTP path can name such a merchant"):
+        rules.check_merchant(text)
+    assert rules.check_known_merchant(text) == text
+
+
+@pytest.mark.parametrize("text", ["...", "x..", "..x", "x/..y/z", "x/y..", "a.b", "%2e%2e", "x\\..\\y"])
+def test_dots_that_are_no_part_of_their_own_may_stand_in_a_merchant_id(text: str) -> None:
+    assert rules.check_merchant(text) == text
+
+
 @pytest.mark.parametrize("text", ["", "a\nb", "x" * 257, "\udc00"])
 def test_a_reference_that_cannot_be_sent_or_shown_is_refused(text: str) -> None:
     with pytest.raises(InvalidNotification, match="reference"):

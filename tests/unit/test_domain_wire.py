@@ -138,6 +138,13 @@ def test_the_attempt_follows_from_the_step_if_only_that_is_given() -> None:
     assert wire.read(message({"step": 3})).attempt == 4
 
 
+@pytest.mark.parametrize("merchant", [".", "..", "x/../y"])
+def test_a_merchant_that_may_not_enter_any_more_is_still_delivered_when_it_is_under_way(merchant: str) -> None:
+    under_way = wire.read(message({"merchant": merchant}))
+    assert under_way.merchant == merchant
+    assert wire.read(wire.write(under_way, "msg-2")) == under_way
+
+
 @pytest.mark.parametrize("merchant", [None, "", " m1", "a\nb", True, 1.5, b"\xff", ["m1"], {"m": 1}, "x" * 129])
 def test_a_message_without_a_usable_merchant_is_unreadable(merchant: object) -> None:
     with pytest.raises(UnreadableMessage, match="merchant"):

@@ -86,6 +86,12 @@ RANGES = [
     ("2002:a9fe:a9fe::1", "6to4 cloud metadata"),
     ("2001:0:4136:e378:8000:63bf:3fff:fdd2", "Teredo documentation"),  # the example of RFC 4380: client 192.0.2.45
     ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", "Teredo"),  # client 8.8.8.8
+    ("2600::5efe:10.0.0.1", "ISATAP private"),
+    ("2a00:1450::200:5efe:127.0.0.1", "ISATAP loopback"),
+    ("2600:1:2:3:0:5efe:169.254.169.254", "ISATAP cloud metadata"),
+    ("fe80::5efe:127.0.0.1", "link-local"),
+    ("fd00::5efe:8.8.8.8", "unique local"),
+    ("4000::5efe:8.8.8.8", "reserved"),
 ]
 REACHABLE = [
     "1.1.1.1",
@@ -114,6 +120,9 @@ REACHABLE = [
     "::ffff:8.8.8.8",
     "64:ff9b::8.8.8.8",
     "2002:808:808::1",
+    "2600::5efe:8.8.8.8",
+    "2600::100:5efe:10.0.0.1",  # no ISATAP: only one bit of what stands before 5efe may be set
+    "2600::5eff:10.0.0.1",
 ]
 
 ipv4s = st.ip_addresses(v=4)
@@ -165,6 +174,7 @@ def test_what_is_called_reachable_is_in_no_range_that_python_knows_as_unreachabl
         if isinstance(address, ipaddress.IPv6Address):
             assert not address.is_site_local
             assert address in ipaddress.ip_network("2000::/3") or embedded(address) is not None
+            assert not address.is_private or embedded(address) is not None
 
 
 def guard(*networks: str) -> Guard:
@@ -188,9 +198,17 @@ def guard(*networks: str) -> Guard:
         (["::1/128"], "::1", False),
         (["::1/128"], "::1%lo", False),
         (["::1/128"], "127.0.0.1", True),
-        (["fe80::/10"], "fe80::1%eth0", False),
+        (["fe80::/10"], "fe80::1%lo", False),
         (["fd00::/8"], "fd12::1", False),
         (["169.254.169.254/32"], "169.254.169.254", False),
+        (["127.0.0.0/8"], "fd00::5efe:127.0.0.1", True),  # where it leads is not all there is to it
+        (["127.0.0.0/8"], "2600::5efe:127.0.0.1", True),
+        (["2600::/32"], "2600::5efe:127.0.0.1", False),
+        (["::1/128"], "::1%1", False),
+        ([], "2606:4700:4700::1111%lo", False),
+        ([], "2606:4700:4700::1111%no-such-one", True),
+        ([], "2606:4700:4700::1111%.shop.test", True),  # or the event loop would look up all of it as a name
+        (["::1/128"], "::1%25lo", True),
         (["0.0.0.0/0", "::/0"], "::", False),
         (["10.0.0.0/8", "192.168.0.0/16"], "192.168.7.7", False),
         ([], "8.8.8.8", False),
@@ -215,6 +233,13 @@ def no_socket_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a socket was created for a refused address")
 
     monkeypatch.setattr(socket, "socket", fail)
+
+
+@pytest.mark.usefixtures("no_socket_is_made")
+def test_a_scope_that_no_interface_has_is_refused_and_no_setting_helps() -> None:
+    with pytest.raises(EgressRefused) as refused:
+        guard("::/0").open((socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1%.shop.test", 443, 0, 0)))
+    assert str(refused.value) == "the guard refused fe80::1%.shop.test (unknown scope)"
 
 
 @pytest.mark.usefixtures("no_socket_is_made")

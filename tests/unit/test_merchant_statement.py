@@ -12,16 +12,18 @@ from notifier.domain.merchant import MASKED
 from notifier.domain.signature import Secret
 from notifier.domain.statement import MOST_HEADERS, MOST_OF_HEADERS, MOST_VALUE, RESERVED, stated
 from notifier.domain.tier import Tier
+from notifier.domain.urls import UrlRule
 from notifier.errors import InvalidMerchant
 
 LADDERS = {"default": Ladder.parse("1s,3s"), "slow": Ladder.parse("1m,5m"), "elsewhere": Ladder.parse("2h")}
 CONFIGURED = [Tier.parse(name) for name in ("1s", "3s", "1m", "5m")]
+ANY_URL = UrlRule()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def problems(fields: dict[str, Any], *, secret: bool = True) -> dict[str, str]:
     with pytest.raises(InvalidMerchant) as caught:
-        stated(fields, LADDERS, CONFIGURED, secret=secret)
+        stated(fields, LADDERS, CONFIGURED, ANY_URL, secret=secret)
     return caught.value.problems
 
 
@@ -45,7 +47,16 @@ def problems(fields: dict[str, Any], *, secret: bool = True) -> dict[str, str]:
     ],
 )
 def test_a_good_field_is_read_into_our_types(name: str, value: Any, read: Any) -> None:
-    assert stated({name: value}, LADDERS, CONFIGURED, secret=False).fields == {name: read}
+    assert stated({name: value}, LADDERS, CONFIGURED, ANY_URL, secret=False).fields == {name: read}
+
+
+@pytest.mark.parametrize("url", ["http://shop.example/hook", "https://shop.example:8443/"])
+def test_a_url_that_the_operator_does_not_let_be_called_is_refused(url: str) -> None:
+    rule = UrlRule(https_only=True, ports=((443, 443),))
+    with pytest.raises(InvalidMerchant, match=r"url: the url cannot be used: callbacks go to .* only"):
+        stated({"url": url}, LADDERS, CONFIGURED, rule, secret=False)
+    assert stated({"url": "https://shop.example/"}, LADDERS, CONFIGURED, rule, secret=False).fields
+    assert stated({"rate": 1}, LADDERS, CONFIGURED, rule, secret=False).fields == {"rate": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +129,7 @@ def test_where_no_secret_belongs_it_is_pointed_at_rotate() -> None:
 
 
 def test_what_was_stated_shows_neither_secret_nor_headers() -> None:
-    statement = stated({"secret": SECRET, "headers": {"X-Key": "hunter2"}}, LADDERS, CONFIGURED, secret=True)
+    statement = stated({"secret": SECRET, "headers": {"X-Key": "hunter2"}}, LADDERS, CONFIGURED, ANY_URL, secret=True)
     assert statement.secret == Secret.parse(SECRET)
     assert "hunter2" not in repr(statement)
     assert SECRET not in repr(statement)
@@ -141,7 +152,7 @@ BEFORE = (("X-Key", "old"), ("X-Shop", "7"))
     ids=["nothing", "added", "replaced", "taken away", "was not there", "masked stays", "all away"],
 )
 def test_stated_headers_are_laid_over_those_there_were(headers: Any, after: Any) -> None:
-    assert stated({"headers": headers}, LADDERS, CONFIGURED, secret=False).headers_over(BEFORE) == after
+    assert stated({"headers": headers}, LADDERS, CONFIGURED, ANY_URL, secret=False).headers_over(BEFORE) == after
 
 
 @pytest.mark.parametrize(
@@ -153,6 +164,6 @@ def test_stated_headers_are_laid_over_those_there_were(headers: Any, after: Any)
     ],
 )
 def test_headers_that_do_not_fit_together_are_refused(headers: Any, before: Any, said: str) -> None:
-    statement = stated({"headers": headers}, LADDERS, CONFIGURED, secret=False)
+    statement = stated({"headers": headers}, LADDERS, CONFIGURED, ANY_URL, secret=False)
     with pytest.raises(InvalidMerchant, match=said):
         statement.headers_over(before)

@@ -8,6 +8,7 @@ import pytest
 
 from notifier.api.pages.causes import Cause, judge, of_group, of_one, of_standing, ordered, selection_of
 from notifier.api.pages.failures import briefly
+from notifier.domain.decision import HoldReason
 from notifier.domain.outcome import ErrorClass
 from tests.unit.pages_examples import GROUPS, group, iso, notification, registered
 
@@ -49,6 +50,24 @@ def labels(cause: Cause) -> list[str]:
             registered("m"),
             "m is slow, and has as many calls under way as it may.",
             [],
+        ),
+        (
+            group("m", "held", reason="breaker-open", last_error="connect"),
+            registered("m"),
+            "m failed so often that it is given a rest.",
+            ["Change the address"],
+        ),
+        (
+            group("m", "held", reason="breaker-open", own_url=True),
+            registered("m"),
+            "m failed so often that it is given a rest.",
+            [],
+        ),
+        (
+            group("m", "held", reason="breaker-open"),
+            registered("m", standing="disabled", why="answered 410 Gone", since=iso(60), who="notifier"),
+            "m is disabled. Since 21 Nov 11:59 UTC, by notifier: answered 410 Gone.",
+            ["Enable m"],
         ),
         (
             group("m", "exhausted", last_error="connect"),
@@ -123,6 +142,28 @@ def test_a_cause_is_a_sentence_with_the_way_out_beside_it(
     assert sum(way.primary for way in cause.ways) == (
         1 if ways and cause.tone != "wait" and ways != ["Change the address"] else 0
     )
+
+
+@pytest.mark.parametrize("reason", HoldReason)
+def test_whatever_is_held_says_how_it_goes_on_and_is_not_sent_again_by_hand(reason: HoldReason) -> None:
+    for merchant in (None, registered("m")):
+        cause = of_group(group("m", "held", reason=str(reason)), merchant)
+        assert "by themselves" in cause.explanation or "by itself" in cause.explanation or "within" in cause.explanation
+        assert str(reason) not in cause.sentence or reason in ("disabled", "blocked"), "a word of ours"
+        assert not cause.again
+
+
+def test_of_a_merchant_that_is_given_a_rest_its_last_failure_is_told_and_how_the_rest_ends() -> None:
+    cause = of_group(group("m", "held", reason="breaker-open", last_error="connect"), registered("m"))
+    assert cause.explanation.startswith("m cannot be reached: nobody answers at its address. These are kept here.")
+    assert "as soon as it acknowledges one, all go out by themselves" in cause.explanation
+    untried = of_group(group("m", "held", reason="breaker-open"), registered("m"))
+    assert untried.explanation.startswith("These are kept here.")
+
+
+def test_of_a_slow_merchant_it_is_told_how_it_may_get_more_at_once() -> None:
+    cause = of_group(group("m", "held", reason="no-room"), registered("m"))
+    assert "notifier merchants set m --concurrency" in cause.explanation
 
 
 def test_every_class_of_failure_has_words_of_its_own() -> None:

@@ -197,6 +197,23 @@ def test_only_what_switches_a_merchant_off_insists_on_every_process(op: str, off
     assert Change.checked(op, "shop", {}, "ops", None, None, SETTINGS).switches_off is off
 
 
+@pytest.mark.parametrize("merchant", ["..", "x/../y", "./x"])
+def test_a_merchant_that_no_http_path_can_name_is_not_added_but_can_still_be_stopped(merchant: str) -> None:
+    with pytest.raises(InvalidInput, match="no HTTP path can name such a merchant"):
+        Change.checked("add", merchant, {}, "ops", None, None, SETTINGS)
+    for op in ("remove", "disable", "block", "unblock", "rotate"):
+        assert Change.checked(op, merchant, {}, "ops", None, None, SETTINGS).merchant == merchant
+
+
+@pytest.mark.parametrize("op", ["add", "set"])
+@pytest.mark.parametrize("url", ["http://shop.example/", "https://shop.example:8443/"])
+def test_a_url_that_the_settings_do_not_let_be_called_is_not_registered(op: str, url: str) -> None:
+    settings = Settings.received({"egress": {"https_only": True, "ports": "443"}})
+    with pytest.raises(InvalidInput, match="url: the url cannot be used: callbacks go to "):
+        Change.checked(op, "shop", {"url": url}, "ops", None, None, settings)
+    assert Change.checked(op, "shop", {"url": "https://shop.example/"}, "ops", None, None, settings).statement.fields
+
+
 @pytest.mark.parametrize(
     ("before", "url", "reason"),
     [

@@ -69,6 +69,39 @@ def test_lists_may_be_lists_in_the_file() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "ports"),
+    [
+        ("'443,8000-8999'", ((443, 443), (8000, 8999))),
+        ("443", ((443, 443),)),
+        ("[443, '8000-8999']", ((443, 443), (8000, 8999))),
+        ("[]", ()),
+        ("''", ()),
+    ],
+)
+def test_ports_may_be_numbers_in_the_file(written: str, ports: tuple[tuple[int, int], ...]) -> None:
+    write(f"[egress]\nhttps_only = true\nports = {written}\n")
+    settings = load(environment={})
+    assert (settings.egress.urls.https_only, settings.egress.urls.ports) == (True, ports)
+    assert Settings.received(settings.transferable()) == settings
+
+
+@pytest.mark.parametrize("written", ["443.5", "true", "[443, true]", "[443, [80]]", "{ from = 1 }", "0", "'80-79'"])
+def test_what_are_no_ports_is_refused(written: str) -> None:
+    write(f"[egress]\nports = {written}\n")
+    assert "egress.ports" in refusal()
+
+
+def test_without_a_setting_any_scheme_and_any_port_will_do() -> None:
+    urls = load(environment={}).egress.urls
+    assert (urls.https_only, urls.ports) == (False, ())
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes", "on"])
+def test_https_only_is_switched_on_by_a_variable(value: str) -> None:
+    assert load(environment={"NOTIFIER_EGRESS__HTTPS_ONLY": value}).egress.urls.https_only
+
+
+@pytest.mark.parametrize(
     "address",
     [
         "localhost:5672",

@@ -232,6 +232,16 @@ def test_all_unknown_settings_are_told_at_once() -> None:
         ("NOTIFIER_LADDERS__", "1h", "NOTIFIER_LADDERS__: the name of a ladder is made of letters"),
         ("NOTIFIER_EGRESS__ALLOW", "127.0.0.1/8", "127.0.0.1/8 has host bits set"),
         ("NOTIFIER_EGRESS__ALLOW", "10.0.0.0/8, home", "NOTIFIER_EGRESS__ALLOW: 'home' is not a network such as"),
+        (
+            "NOTIFIER_EGRESS__PORTS",
+            "443,https",
+            "NOTIFIER_EGRESS__PORTS: 'https' is not a port from 1 to 65535 such as",
+        ),
+        (
+            "NOTIFIER_EGRESS__HTTPS_ONLY",
+            "maybe",
+            "NOTIFIER_EGRESS__HTTPS_ONLY is 'maybe': Input should be a valid bool",
+        ),
         ("NOTIFIER_SIGNING_SECRET", "whsec_short", "NOTIFIER_SIGNING_SECRET: what follows 'whsec_'"),
         ("NOTIFIER_SIGNING_SECRET", f"{SECRET},x", "NOTIFIER_SIGNING_SECRET: a signing secret starts with 'whsec_'"),
     ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.broker.topology import Binding, Exchange, Queue, Topology, Way, owned_names
+from notifier.broker.topology import MOST_PARTITIONS, Binding, Exchange, Queue, Topology, Way, owned_names
 from notifier.domain.tier import Tier
+from notifier.settings import Settings
 
 TIERS = (Tier(0), Tier(5), Tier(90), Tier(49 * 86_400))
 NATIVE = Topology("notifier", TIERS)
@@ -35,6 +36,8 @@ def waiting(tier: str, milliseconds: int) -> Queue:
 def test_native_exchanges_are_the_fixed_ones() -> None:
     assert sorted(NATIVE.exchanges, key=lambda exchange: exchange.name) == [
         Exchange("notifier.control", "fanout"),
+        Exchange("notifier.record"),
+        Exchange("notifier.recorded", "fanout"),
         Exchange("notifier.wait", "direct"),
         Exchange("notifier.work", "direct"),
     ]
@@ -129,4 +132,28 @@ def test_another_namespace_shares_no_name() -> None:
 def test_everything_that_is_declared_is_owned() -> None:
     queues, exchanges = owned_names(PLUGIN)
     assert list(queues) == [queue.name for queue in PLUGIN.queues]
-    assert list(exchanges) == [exchange.name for exchange in PLUGIN.exchanges]
+    assert list(exchanges) == [*(exchange.name for exchange in PLUGIN.exchanges), "notifier.partitions.1"]
+
+
+def test_partitions_have_one_consumer_each_and_a_hash_exchange_that_leads_to_them() -> None:
+    three = Topology("notifier", (Tier(5),), partitions=3)
+    alone = {"x-delivery-limit": 200, "x-single-active-consumer": True, **TO_POISON}
+    assert [queue for queue in three.queues if ".work." in queue.name] == [
+        Queue(f"notifier.work.5s.{number}", alone) for number in range(3)
+    ]
+    assert Exchange("notifier.work.5s.hash", "x-consistent-hash", {"hash-header": "merchant"}) in three.exchanges
+    assert set(three.to_work) == {
+        *(Binding("notifier.work.5s.hash", f"notifier.work.5s.{number}", "1") for number in range(3)),
+        Binding("notifier.work", "notifier.work.5s.hash", "5s", to_exchange=True),
+    }
+    assert Binding("notifier.work", "notifier.work.5s", "5s") not in three.bindings
+    assert three.way(Tier(5)) == Topology("notifier", (Tier(5),)).way(Tier(5))
+
+
+def test_partitions_are_led_to_before_anything_leads_to_their_exchange() -> None:
+    places = [binding.destination for binding in Topology("notifier", (Tier(5),), partitions=2).bindings]
+    assert places.index("notifier.work.5s.1") < places.index("notifier.work.5s.hash") < places.index("notifier.wait.5s")
+
+
+def test_the_setting_knows_the_most_partitions() -> None:
+    assert Settings.model_fields["partitions"].metadata[1].le == MOST_PARTITIONS

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from notifier.api.pages.failures import phrase, said_of
+from notifier.api.pages.judgement import Field, Judgement, Way, place_of
+from notifier.api.pages.rests import no_room, resting
 from notifier.api.pages.words import Moment, many, milliseconds, stamp
+from notifier.domain.rest import Overflow, Rest
 
 _OWN_ADDRESS = (
     "They bring an address of their own from the program that handed them in: {}. If it is wrong, it has to be "
@@ -24,44 +27,6 @@ _AGAIN_BY_ITSELF = (
 )
 #: Characters of the other side's words that are shown.
 _LONGEST_QUOTE = 240
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """What has to be filled in for a way out."""
-
-    name: str
-    label: str
-    value: str = ""
-    hint: str = ""
-    kind: str = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One thing to do: a form that posts `values` to `where`, or a link to it. also: the label of a second button of
-    the form, which sends again as well what `values` selects.
-    """
-
-    label: str
-    where: str
-    values: Mapping[str, str] = field(default_factory=dict)
-    post: bool = True
-    primary: bool = False
-    ask: Field | None = None
-    also: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What is wrong, and what to do. quote: the other side's own words. again: sending again by hand makes sense."""
-
-    tone: str
-    sentence: str
-    explanation: str = ""
-    ways: Sequence[Way] = ()
-    quote: str = ""
-    again: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +57,8 @@ class Cause:
 def of_group(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Cause:
     """The cause of one group of `ledger.notifications.undelivered`. merchant: as the registry shows it, None if it does
     not know it. Needs of the group: merchant, status, reason, last_error, count, newest; takes last_status, detail,
-    answer (of the merchant's server), tried_at (its last attempt) and own_url (they bring their own address).
+    answer (of the merchant's server), tried_at (its last attempt), own_url (they bring their own address) and rest
+    (`Rest`, where its breaker is not closed now).
     """
     judged = judge(group, merchant)
     selection = selection_of(group)
@@ -121,6 +87,20 @@ def of_standing(merchant: Mapping[str, Any]) -> Cause | None:
     judged = off(merchant)
     group = {"merchant": merchant["id"], "status": "held", "count": 0, "newest": None}
     return None if judged is None else _cause(group, judged, judged.ways, selection_of(group))
+
+
+def of_rest(rest: Rest) -> Cause:
+    """Why a merchant gets single attempts for a while, although nothing of it may be held yet."""
+    judged = resting(rest)
+    group = {"merchant": rest.merchant, "status": "held", "reason": "breaker-open", "count": 0, "newest": None}
+    return _cause(group, judged, judged.ways, selection_of(group))
+
+
+def of_overflow(lane: Overflow) -> Cause:
+    """Likewise why some of what is meant for it waits here."""
+    judged = no_room(lane.merchant)
+    group = {"merchant": lane.merchant, "status": "held", "reason": "no-room", "count": 0, "newest": None}
+    return _cause(group, judged, judged.ways, selection_of(group))
 
 
 def _cause(group: Mapping[str, Any], judged: Judgement, ways: Sequence[Way], selection: Mapping[str, str]) -> Cause:
@@ -175,7 +155,7 @@ def judge(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judge
 
 def off(merchant: Mapping[str, Any]) -> Judgement | None:
     """Why a registered merchant is not called now at all; None when it is."""
-    name, place = merchant["id"], _place(merchant["id"])
+    name, place = merchant["id"], place_of(merchant["id"])
     if merchant["standing"] == "blocked":
         until = f" until {stamp(merchant['until'])}" if merchant.get("until") else ""
         return Judgement(
@@ -197,7 +177,7 @@ def off(merchant: Mapping[str, Any]) -> Judgement | None:
 
 
 def _held(group: Mapping[str, Any], reason: str, merchant: Mapping[str, Any] | None) -> Judgement:
-    name, place = group["merchant"], _place(group["merchant"])
+    name, place = group["merchant"], place_of(group["merchant"])
     if merchant is not None and (now := off(merchant)) is not None:
         return now
     if reason == "unknown-merchant" and (merchant is None or not merchant.get("url")):
@@ -233,14 +213,33 @@ def _held(group: Mapping[str, Any], reason: str, merchant: Mapping[str, Any] | N
             "sent within seconds, the oldest first; there is nothing to do.",
             again=False,
         )
-    said = {
-        "breaker-open": f"{name} failed so often that it is given a rest.",
-        "no-room": f"{name} is slow, and has as many calls under way as it may.",
-    }
+    if reason == "breaker-open":
+        return _rested(group, merchant)
+    if reason == "no-room":
+        return no_room(name, str(group.get("detail") or ""))
     return Judgement(
         "wait",
-        said.get(reason, f"They are kept back: {reason}."),
+        f"They are kept back: {reason}.",
         "They are kept here and go out by themselves; there is nothing to do.",
+        quote=str(group.get("detail") or ""),
+        again=False,
+    )
+
+
+def _rested(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Judgement:
+    """Its breaker was open: what it failed with, if one of these was tried before, and how it comes to an end."""
+    name, error = group["merchant"], group.get("last_error")
+    failure, _, _ = said_of(name, error, group.get("last_status")) if error else ("", "", False)
+    rest = group.get("rest")
+    if isinstance(rest, Rest):
+        return resting(rest, failure, _address_ways(group, merchant))
+    return Judgement(
+        "bad",
+        f"{name} failed so often that it is given a rest.",
+        f"{failure} These are kept here. From time to time one of them is sent to try {name}; as soon as it "
+        "acknowledges one, all go out by themselves, the oldest first. So its server, or its address, has to be put "
+        "right.".strip(),
+        _address_ways(group, merchant),
         quote=str(group.get("detail") or ""),
         again=False,
     )
@@ -271,9 +270,8 @@ def _climbing(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> J
     ways = [way for way in judged.ways if way.ask] if merchant and merchant["standing"] == "enabled" else judged.ways
     explanation = _AGAIN_BY_ITSELF
     if group.get("own_url"):
-        explanation += (
-            f" They bring an address of their own from the program that handed them in: {_place_of(group.get('url'))}."
-        )
+        address = _address_of(group.get("url"))
+        explanation += f" They bring an address of their own from the program that handed them in: {address}."
     return Judgement("bad", judged.sentence, explanation, ways, quote=judged.quote, again=False)
 
 
@@ -283,7 +281,7 @@ def _failed(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) -> Jud
     standing = off(merchant) if merchant is not None else None
     sentence, explanation, address = said_of(name, error, status)
     if address and group.get("own_url"):
-        explanation = _OWN_ADDRESS.format(_place_of(group.get("url")))
+        explanation = _OWN_ADDRESS.format(_address_of(group.get("url")))
     if standing is not None and merchant is not None:  # nothing sent again would leave before that is changed
         return Judgement(
             "bad", sentence, f"{name} is {merchant['standing']} by now. First undo that, then send again.",
@@ -300,7 +298,7 @@ def _address_ways(group: Mapping[str, Any], merchant: Mapping[str, Any] | None) 
     """Another address, where it would count: not for notifications that bring their own."""
     if merchant is None or group.get("own_url"):
         return []
-    place = _place(merchant["id"])
+    place = place_of(merchant["id"])
     return [
         Way(
             "Change the address",
@@ -319,7 +317,7 @@ def _quote(group: Mapping[str, Any]) -> str:
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
 
-def _place_of(url: str | None) -> str:
+def _address_of(url: str | None) -> str:
     """An address without what may be secret in it: name and password, query."""
     try:
         parts = urlsplit(url or "")
@@ -360,15 +358,6 @@ def _elsewhere(url: str | None, address: str | None) -> bool:
     called, _, called_port = (address or "").rpartition(":")
     numeric = host.replace(".", "").isdecimal() or ":" in host
     return bool(called) and (str(port) != called_port or (numeric and host != called.strip("[]")))
-
-
-def quoted(merchant: str) -> str:
-    """A merchant's id as a part of an address."""
-    return quote(merchant, safe="")
-
-
-def _place(merchant: str) -> str:
-    return f"/merchants/{quoted(merchant)}"
 
 
 def ordered(causes: Sequence[Cause]) -> list[Cause]:

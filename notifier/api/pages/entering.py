@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from notifier.api.pages import frame, looking
-from notifier.api.pages.causes import quoted
 from notifier.api.pages.frame import PageRoute
+from notifier.api.pages.judgement import quoted
 from notifier.api.pages.rendering import render
 from notifier.api.parts import Given, Parts
 from notifier.domain.notification import is_id

@@ -43,15 +43,16 @@ def said_of(name: str, error: str | None, status: int | None) -> tuple[str, str,
             )
         case "guard":
             return (
-                f"{name}'s address leads into an internal network, which is not allowed.",
-                "Give it a public address here. Is the internal one meant? Whoever runs this service can allow it "
-                "with the setting NOTIFIER_EGRESS__ALLOW.",
+                f"{name}'s address is not allowed: it leads into an internal network, or is not https or on a port as "
+                "the settings of this service want it.",
+                "Each attempt says which. Give it another address here. Is this one meant? Whoever runs this service "
+                "can allow it with the settings NOTIFIER_EGRESS__ALLOW, HTTPS_ONLY and PORTS.",
                 True,
             )
         case "too-large":
             return (
                 f"{name}'s answer is too large to be read.",
-                "The head of an answer may have 8 KiB. They have to correct that; then send again.",
+                "The head of an answer may have 100 headers and 32 KiB. They have to correct that; then send again.",
                 False,
             )
         case "wrong-answer":
@@ -111,7 +112,7 @@ _BRIEFLY = {
     "tls": "no secure connection was possible",
     "timeout": "it took too long to answer",
     "reset": "it broke the connection off",
-    "guard": "its address leads into an internal network",
+    "guard": "its address is not allowed",
     "too-large": "its answer was too large",
     "status": "its server answered with an error",
     "wrong-answer": "it did not answer with the agreed words",

@@ -72,17 +72,20 @@ async def drain(request: Request, parts: Given, tier: str) -> Response:
 
 async def _of_ledger(
     parts: Parts, course: Course, samples: Samples
-) -> tuple[Mapping[str, Sequence[tuple[int, int]]], Undelivered | None, list[Mapping[str, Any]], list[Cause]]:
+) -> tuple[
+    Mapping[str, Sequence[tuple[int, int]]], Undelivered | None, list[Mapping[str, Any]], list[Cause], list[Cause]
+]:
     """Nothing while the ledger is away: `live` has said so."""
     try:
         courses = await course.read(parts.database, parts.now_ms)
         undelivered = await looking.undelivered(parts, samples, MOST_CAUSES)
         off = await looking.switched_off(parts, undelivered.causes, _MOST_OFF)
+        back = looking.held_back(parts, undelivered.causes, _MOST_OFF)
         newest = await notifications.newest_attempt(parts.database)
         attempts = await notifications.attempts_after(parts.database, max(0, newest - RECENT), RECENT)
     except DatabaseUnavailable:
-        return {}, None, [], []
-    return courses, undelivered, list(reversed(attempts)), off
+        return {}, None, [], [], looking.held_back(parts, [], _MOST_OFF)
+    return courses, undelivered, list(reversed(attempts)), off, back
 
 
 def _live(live: Mapping[str, Any]) -> str:

@@ -15,7 +15,9 @@ from notifier.api.live import PROMPT
 from notifier.api.pages import causes
 from notifier.api.pages.causes import Cause
 from notifier.api.parts import Parts
+from notifier.api.resting import rest_of
 from notifier.domain.merchant import Standing
+from notifier.domain.rest import overflows, rests
 from notifier.errors import ChildFailed, DatabaseUnavailable
 from notifier.ledger import merchants, notifications
 from notifier.ledger.flow import failing
@@ -110,7 +112,13 @@ async def undelivered(
     first = groups[:most]
     known = {name: await registered(parts, name) for name in dict.fromkeys(group["merchant"] for group in first)}
     await _blocked_here(parts, first, known)
-    found = [causes.of_group(group | await samples.of(parts, group), known[group["merchant"]]) for group in first]
+    rests = {name: rest_of(parts, name) for name in known}
+    found = [
+        causes.of_group(
+            group | await samples.of(parts, group) | {"rest": rests[group["merchant"]]}, known[group["merchant"]]
+        )
+        for group in first
+    ]
     whose = frozenset(group["merchant"] for group in groups)
     return Undelivered(causes.ordered(found), len(groups), count, whose)
 
@@ -129,11 +137,21 @@ async def switched_off(parts: Parts, besides: Sequence[Cause], most: int) -> lis
     return found[:most]
 
 
+def held_back(parts: Parts, besides: Sequence[Cause], most: int) -> list[Cause]:
+    """Merchants that are given a rest, or have no room, and of whom `besides` does not say so yet; at most so many."""
+    told = {(cause.merchant, cause.selection.get("reason")) for cause in besides}
+    state = parts.line.state
+    found = [causes.of_rest(rest) for rest in rests(state.items()) if (rest.merchant, "breaker-open") not in told]
+    lanes = {lane.merchant: lane for lane in overflows(state.items()) if (lane.merchant, "no-room") not in told}
+    return [*found, *(causes.of_overflow(lane) for lane in lanes.values())][:most]
+
+
 async def cause_of(parts: Parts, shown: Mapping[str, Any]) -> Cause | None:
     """Why one notification is undelivered; None if it is not. Raises DatabaseUnavailable."""
     if shown["status"] not in UNDELIVERED:
         return None
     group = {**shown, "own_url": shown["url"] is not None} | _last_attempt(shown)
+    group["rest"] = rest_of(parts, group["merchant"])
     merchant = {group["merchant"]: await registered(parts, group["merchant"])}
     await _blocked_here(parts, [group], merchant)
     return causes.of_one(group, merchant[group["merchant"]])

@@ -11,11 +11,12 @@ from starlette.responses import RedirectResponse, Response
 
 from notifier.api import merchants as routes
 from notifier.api.pages import frame, looking, undelivered, words
-from notifier.api.pages.causes import quoted
 from notifier.api.pages.frame import PageRoute
+from notifier.api.pages.judgement import quoted
 from notifier.api.pages.merchants import blank, shown_page
 from notifier.api.parts import Given, Parts
 from notifier.api.problems import Problem
+from notifier.api.resting import rest_of
 from notifier.api.tiers import PATIENT
 from notifier.domain.notification import check_merchant
 from notifier.domain.statement import stated
@@ -44,7 +45,7 @@ async def add(request: Request, parts: Given) -> Response:
         return await _new_again(request, parts, {"id": merchant, **values}, {"id": str(error)})
     wanted = {name: value for name, value in _numbers(values).items() if value != ""}
     try:
-        stated(wanted, parts.settings.named_ladders, parts.settings.tiers, secret=False)
+        _checked(parts, wanted)
         done = await routes.add(request, parts, {"id": merchant, **wanted})
     except InvalidMerchant as error:
         return await _new_again(request, parts, {"id": merchant, **values}, error.problems)
@@ -101,7 +102,7 @@ async def unblock(request: Request, parts: Given, merchant: str) -> Response:
     fields = await frame.form(request)
     here = merchant in await looking.blocks_here(parts)
     if here:
-        await _clear(parts, merchant)
+        await _clear(parts, f"block/{merchant}")
     it = await looking.registered(parts, merchant)
     if it is None or it["standing"] != "blocked":
         said = "is no longer blocked; what was kept back goes out now" if here else "was not blocked"
@@ -126,6 +127,20 @@ async def enable(request: Request, parts: Given, merchant: str) -> Response:
     return _done(request, fields, merchant, f"{merchant} is enabled; what was kept back goes out now", done)
 
 
+@router.post("/merchants/{merchant:path}/close")
+async def close(request: Request, parts: Given, merchant: str) -> Response:
+    """Ends its rest on this machine."""
+    fields = await frame.form(request)
+    check_merchant(merchant)
+    if rest_of(parts, merchant) is None:
+        return frame.back(request, fields, _place(merchant), f"{merchant} is not given a rest any more.", "wait")
+    await _clear(parts, f"breaker/{merchant}")
+    said = (
+        f"{merchant} is called again; what was kept back goes out now. If it goes on failing, it is given a rest again."
+    )
+    return frame.back(request, fields, _place(merchant), said, "good")
+
+
 @router.post("/merchants/{merchant:path}/test")
 async def test(request: Request, parts: Given, merchant: str) -> Response:
     """To the page of the test notification, which shows what comes of it."""
@@ -142,7 +157,7 @@ async def change(request: Request, parts: Given, merchant: str) -> Response:
     values = {name: frame.one(fields, name) for name in FIELDS}
     wanted = {name: None if value == "" else value for name, value in _numbers(values).items()}
     try:
-        stated(wanted, parts.settings.named_ladders, parts.settings.tiers, secret=False)
+        _checked(parts, wanted)
     except InvalidMerchant as error:
         said = {"tone": "bad", "words": "This was not saved: look at the fields that are marked."}
         return await shown_page(request, parts, merchant, values, error.problems, 422, said=said)
@@ -150,9 +165,14 @@ async def change(request: Request, parts: Given, merchant: str) -> Response:
     return _done(request, fields, merchant, f"The settings of {merchant} are saved", done)
 
 
-async def _clear(parts: Parts, merchant: str) -> None:
+def _checked(parts: Parts, wanted: Mapping[str, Any]) -> None:
+    settings = parts.settings
+    stated(wanted, settings.named_ladders, settings.tiers, settings.egress.urls, secret=False)
+
+
+async def _clear(parts: Parts, key: str) -> None:
     try:
-        await parts.line.control("clear", {"key": f"block/{merchant}", "why": "from the dashboard"}, PATIENT)
+        await parts.line.control("clear", {"key": key, "why": "from the dashboard"}, PATIENT)
     except ChildFailed as error:
         raise Problem("unavailable", f"the master could not do it: {error}") from None
 

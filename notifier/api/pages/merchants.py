@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,10 +10,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier.api.pages import causes, frame, looking, story, words
+from notifier.api.pages.causes import Cause
 from notifier.api.pages.frame import PageRoute
+from notifier.api.pages.judgement import quoted
 from notifier.api.parts import Given, Parts
+from notifier.api.resting import overflows_of, rest_of
 from notifier.domain.merchant import Standing
-from notifier.domain.notification import check_merchant
+from notifier.domain.notification import OPERATIONS, check_known_merchant
 from notifier.ledger import merchants, notifications
 from notifier.ledger.flow import rates
 from notifier.ledger.notifications import Filter
@@ -78,24 +81,26 @@ async def shown_page(
     **around: Any,
 ) -> Response:
     """The page of a merchant. values, problems: of a form that was not accepted."""
-    check_merchant(merchant)
+    check_known_merchant(merchant)
     database = parts.database
     it = await looking.registered(parts, merchant)
     undelivered = await looking.undelivered(parts, request.app.state.samples, merchant=merchant)
     found = undelivered.causes
     if it is not None and not found and (off := causes.of_standing(it)) is not None:
         found = [off]
+    found = [*found, *_held_back(parts, merchant, found)]
     made, delivered = (await rates(database, [merchant], parts.now_ms - HOUR)).get(merchant, (0, 0))
     recent = await notifications.list_notifications(database, Filter.parse({"merchant": merchant}), None, RECENT)
     climbing = Filter.parse({"merchant": merchant, "status": ",".join(story.CLIMBING)})
     view = blank(parts) | {
         "id": merchant,
-        "place": f"/merchants/{causes.quoted(merchant)}",
+        "place": f"/merchants/{quoted(merchant)}",
         "it": it,
+        "own_name": merchant == OPERATIONS,
         "tone": _TONES[it["standing"]] if it else "idle",
-        "state": _state(it),
+        "state": "the service's own" if merchant == OPERATIONS else _state(it),
         "causes": found,
-        "causes_title": "Why it does not get everything" if any(cause.count for cause in found) else "Switched off",
+        "causes_title": _title(found),
         "rate": delivered / made if made else None,
         "made": made,
         "delivered": delivered,
@@ -109,13 +114,32 @@ async def shown_page(
     return await frame.page(request, "merchant.html", view, status, **around)
 
 
+def _held_back(parts: Parts, merchant: str, besides: Sequence[Cause]) -> list[Cause]:
+    """That it is given a rest, or has no room, where nothing that is held has said so."""
+    told = {cause.selection.get("reason") for cause in besides}
+    rest, lanes = rest_of(parts, merchant), overflows_of(parts, merchant)
+    found = [] if rest is None or "breaker-open" in told else [causes.of_rest(rest)]
+    return [*found, *(causes.of_overflow(lane) for lane in lanes[:1] if "no-room" not in told)]
+
+
+def _title(found: Sequence[Cause]) -> str:
+    if any(cause.count for cause in found):
+        return "Why it does not get everything"
+    return "Switched off" if any(cause.tone == "held" for cause in found) else "Held back for now"
+
+
 def blank(parts: Parts) -> dict[str, Any]:
-    """What an empty form of a merchant needs."""
+    """What an empty form of a merchant needs. own: what holds for a merchant that states nothing."""
+    isolation = parts.settings.isolation
     return {
         "values": {},
         "problems": {},
-        "tiers": ", ".join(tier.name for tier in parts.settings.tiers),
-        "ack": parts.settings.ack,
+        "own": {
+            "tiers": ", ".join(tier.name for tier in parts.settings.tiers),
+            "ack": parts.settings.ack,
+            "concurrency": str(isolation.concurrency),
+            "rate": "no bound" if isolation.rate is None else f"{isolation.rate:g}",
+        },
     }
 
 

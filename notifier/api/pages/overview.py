@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from notifier.api.pages import words
-from notifier.api.pages.causes import Cause, Way
+from notifier.api.pages.causes import Cause
 from notifier.api.pages.course import SPANS, lines, together
+from notifier.api.pages.judgement import Way
 from notifier.api.pages.looking import Undelivered
 from notifier.api.pages.rendering import STATUSES
 
@@ -31,19 +32,21 @@ def overview(
     undelivered: Undelivered | None,
     attempts: Sequence[Mapping[str, Any]],
     off: Sequence[Cause] = (),
+    held_back: Sequence[Cause] = (),
 ) -> dict[str, Any]:
     """The values of overview.html. live: of `api.live`. undelivered: None while the ledger is away. attempts:
-    the newest first. off: merchants that are switched off, whether or not anything is held for them.
+    the newest first. off: merchants that are switched off, whether or not anything is held for them. held_back: those
+    that are given a rest, or have no room.
     """
     tiers = live["tiers"]
     troubles = troubles_of(live)
     flow = together(courses) if courses else [(0, 0)] * SPANS
     return {
-        "headline": _headline(troubles, undelivered, off),
+        "headline": _headline(troubles, undelivered, off, held_back),
         "lead": _lead(flow, undelivered),
         "troubles": troubles,
         "causes": undelivered.causes if undelivered else [],
-        "off": off,
+        "off": [*off, *held_back],
         "more_causes": undelivered.groups - len(undelivered.causes) if undelivered else 0,
         "delivered_per_s": _sum(tiers, "delivered_per_s"),
         "failed_per_s": _sum(tiers, "failed_per_s"),
@@ -120,12 +123,19 @@ def totals(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     return found
 
 
-def _headline(troubles: Sequence[Mapping[str, Any]], undelivered: Undelivered | None, off: Sequence[Cause]) -> str:
+def _headline(
+    troubles: Sequence[Mapping[str, Any]],
+    undelivered: Undelivered | None,
+    off: Sequence[Cause],
+    held_back: Sequence[Cause],
+) -> str:
     if any(trouble["tone"] == "bad" for trouble in troubles):
         return "The service needs you."
     if undelivered is None or all(cause.tone == "wait" for cause in undelivered.causes):
         if off:
             return "One merchant is switched off." if len(off) == 1 else f"{len(off)} merchants are switched off."
+        if resting := {cause.merchant for cause in held_back}:
+            return "One merchant is held back." if len(resting) == 1 else f"{len(resting)} merchants are held back."
         return "Everything is on its way."
     whose = undelivered.merchants
     if len(whose) == 1:
@@ -249,8 +259,9 @@ def _behind(live: Mapping[str, Any]) -> str:
         said.append(
             f"{words.number(live['facts_waiting'])} facts are on their way into the ledger: these pages are behind."
         )
-    if live["breakers"]:
-        said.append(f"{words.many(len(live['breakers']), 'merchant')} are given a rest.")
+    back = live["held_back"]
+    if resting := back["open"] + back["half-open"]:
+        said.append(f"{words.many(resting, 'merchant')} {'is' if resting == 1 else 'are'} given a rest.")
     return " ".join(said)
 
 

@@ -27,9 +27,11 @@ _REASONS = {
     "blocked": "the merchant is blocked",
     "disabled": "the merchant is disabled",
     "unknown-merchant": "nobody has said where the merchant is to be reached",
-    "breaker-open": "the merchant failed so often that it is given a rest",
-    "no-room": "the merchant has as many calls under way as it may",
+    "breaker-open": "the merchant failed so often that it is given a rest, and is tried with one call now and then",
+    "no-room": "the merchant has as many calls under way as it may; its turn comes as they are answered",
 }
+
+_BRIEFLY_HELD = {"breaker-open": "given a rest", "no-room": "no room now", "unknown-merchant": "address unknown"}
 
 
 def row(shown: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def row(shown: Mapping[str, Any]) -> dict[str, Any]:
 def last_answer(shown: Mapping[str, Any]) -> str:
     """What its last attempt came to, in a word or two."""
     if shown["status"] == "held":
-        return str(shown["reason"] or "held")
+        return _BRIEFLY_HELD.get(shown["reason"], str(shown["reason"] or "held"))
     if shown["last_error"] is None:
         return str(shown["last_status"] or ("acknowledged" if shown["status"] == "completed" else "–"))
     if shown["last_error"] == "status":

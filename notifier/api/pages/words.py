@@ -47,6 +47,12 @@ def stamp(value: Moment) -> str:
     return f"{read.day} {read:%b %H:%M} UTC"
 
 
+def to_the_second(value: Moment) -> str:
+    """As `stamp`, where seconds count: `21 Nov 12:03:11 UTC`."""
+    read = moment(value).astimezone(UTC)
+    return f"{read.day} {read:%b %H:%M:%S} UTC"
+
+
 def ago(value: Moment | None, now: datetime) -> Markup:
     """`2 min ago`, `in 12 s`, `now`, as a `time` element. A dash for None."""
     if value is None:

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.async_api import Browser
 
 from notifier.broker.cleanup import delete_namespace
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
-from tests.acceptance.pages.looking import chromium, executable
+from tests.acceptance.pages.looking import Windows, chromium, executable
 from tests.acceptance.service import environment, running
 from tests.conftest import TIERS, TestBroker
 from tests.integration.api.client import Client
@@ -57,7 +56,7 @@ class Trade:
 
 
 @pytest.fixture(scope="session")
-async def browser() -> AsyncIterator[Browser]:
+async def browser() -> AsyncIterator[Windows]:
     """Chromium; a missing one is a failure."""
     path = executable()
     if path is None:

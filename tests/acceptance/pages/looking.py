@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
 
 #: What Debian, other distributions and Google call it.
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -26,6 +27,16 @@ class Looker:
     page: Page
     address: str
     faults: list[str] = field(default_factory=list)
+
+    def hear(self, said: ConsoleMessage) -> None:
+        """What the console says is a fault if it is no mere remark."""
+        if said.type in ("error", "warning"):
+            self.faults.append(f"console: {said.text}")
+
+    def notice(self, asked: Request) -> None:
+        """The page asks for something: of anybody else that is a fault."""
+        if not asked.url.startswith(self.address):
+            self.faults.append(f"foreign: {asked.url}")
 
     async def go(self, path: str) -> None:
         """Open a page of the service."""
@@ -61,36 +72,55 @@ def executable() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
+class Windows:
+    """The browser, and windows of it that nobody looks at: to open one takes more CPU than most pages that it shows."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._idle: dict[bool, list[Page]] = {True: [], False: []}
+
+    @contextlib.asynccontextmanager
+    async def open(self, scripts: bool) -> AsyncIterator[Page]:
+        """A window as if it were fresh: empty, light, nobody signed in. One that was left by a failure is closed."""
+        page = self._idle[scripts].pop() if self._idle[scripts] else await self._new(scripts)
+        try:
+            yield page
+            await page.goto("about:blank")
+            await page.context.clear_cookies()
+            await page.emulate_media(color_scheme="light")
+        except BaseException:
+            await page.context.close()
+            raise
+        self._idle[scripts].append(page)
+
+    async def _new(self, scripts: bool) -> Page:
+        return await (await self._browser.new_context(java_script_enabled=scripts)).new_page()
+
+
 @contextlib.asynccontextmanager
-async def chromium(path: str) -> AsyncIterator[Browser]:
-    """The browser, without a window."""
+async def chromium(path: str) -> AsyncIterator[Windows]:
+    """The browser, without a screen."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
-            yield browser
+            yield Windows(browser)
         finally:
             await browser.close()
 
 
 @contextlib.asynccontextmanager
-async def looking(browser: Browser, address: str, *, width: int = 1280, scripts: bool = True) -> AsyncIterator[Looker]:
+async def looking(browser: Windows, address: str, *, width: int = 1280, scripts: bool = True) -> AsyncIterator[Looker]:
     """A fresh window on the service, nobody signed in. scripts: False is a browser without JavaScript."""
-    context = await browser.new_context(
-        viewport={"width": width, "height": 900},
-        java_script_enabled=scripts,
-    )
-    page = await context.new_page()
-    looker = Looker(page, address)
-    page.on("pageerror", lambda error: looker.faults.append(f"script: {error}"))
-    page.on(
-        "console",
-        lambda said: looker.faults.append(f"console: {said.text}") if said.type in ("error", "warning") else None,
-    )
-    page.on(
-        "request",
-        lambda asked: None if asked.url.startswith(address) else looker.faults.append(f"foreign: {asked.url}"),
-    )
-    try:
+    async with browser.open(scripts) as page:
+        await page.set_viewport_size({"width": width, "height": 900})
+        looker = Looker(page, address)
+        listening: dict[Any, Callable[[Any], None]] = {
+            "pageerror": lambda error: looker.faults.append(f"script: {error}"),
+            "console": looker.hear,
+            "request": looker.notice,
+        }
+        for event, listener in listening.items():
+            page.on(event, listener)
         yield looker
-    finally:
-        await context.close()
+        for event, listener in listening.items():
+            page.remove_listener(event, listener)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from tests.acceptance.pages.conftest import Trade, open_trade
-from tests.acceptance.pages.looking import looking
+from tests.acceptance.pages.looking import Windows, looking
 from tests.conftest import TestBroker
 
 TOKEN = "a-token-of-the-pages-0123"
@@ -24,7 +24,7 @@ async def closed(broker: TestBroker) -> AsyncIterator[Trade]:
         yield trade
 
 
-async def test_the_pages_are_shown_to_who_has_the_token_until_they_sign_out(browser: Browser, closed: Trade) -> None:
+async def test_the_pages_are_shown_to_who_has_the_token_until_they_sign_out(browser: Windows, closed: Trade) -> None:
     async with looking(browser, closed.address) as looker:
         page = looker.page
         await looker.go("/merchants?text=a")
@@ -48,7 +48,7 @@ async def test_the_pages_are_shown_to_who_has_the_token_until_they_sign_out(brow
 
 @pytest.mark.long
 async def test_without_a_database_the_ladder_is_shown_and_the_rest_says_what_is_away(
-    browser: Browser, closed: Trade
+    browser: Windows, closed: Trade
 ) -> None:
     async with looking(browser, closed.address) as looker:
         page = looker.page

@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Locator, expect
+from playwright.async_api import Locator, expect
 
 from tests.acceptance.pages.conftest import Trade
-from tests.acceptance.pages.looking import Looker, looking
+from tests.acceptance.pages.looking import SCHEMES, WIDTHS, Looker, Windows, looking
 
 #: Milliseconds in which what was held must be delivered after its reason is gone.
 SOON = 20_000
@@ -36,7 +36,7 @@ async def delivered(looker: Looker, merchant: str, count: int) -> None:
     "scripts", [True, pytest.param(False, marks=pytest.mark.long)], ids=["with JavaScript", "without JavaScript"]
 )
 async def test_a_blocked_merchant_is_unblocked_beside_the_reason_and_gets_everything(
-    browser: Browser, trade: Trade, scripts: bool
+    browser: Windows, trade: Trade, scripts: bool
 ) -> None:
     merchant = f"shop-{int(scripts)}"
     await trade.register(merchant)
@@ -57,7 +57,7 @@ async def test_a_blocked_merchant_is_unblocked_beside_the_reason_and_gets_everyt
 
 
 async def test_a_merchant_that_nobody_can_reach_gets_another_address_and_everything_again(
-    browser: Browser, trade: Trade
+    browser: Windows, trade: Trade
 ) -> None:
     await trade.register("moved", "http://127.0.0.1:9/old", ladder="0s")
     await trade.send("moved", 2)
@@ -86,7 +86,7 @@ async def test_a_merchant_that_nobody_can_reach_gets_another_address_and_everyth
 
 
 async def test_another_address_is_saved_and_what_had_failed_is_sent_there_in_one_go(
-    browser: Browser, trade: Trade
+    browser: Windows, trade: Trade
 ) -> None:
     await trade.register("hurried", "http://127.0.0.1:9/old", ladder="0s")
     await trade.send("hurried", 2)
@@ -102,7 +102,7 @@ async def test_another_address_is_saved_and_what_had_failed_is_sent_there_in_one
 
 
 async def test_a_merchant_is_switched_off_for_a_while_which_the_first_page_says_until_it_is_undone(
-    browser: Browser, trade: Trade
+    browser: Windows, trade: Trade
 ) -> None:
     await trade.register("blue-bikes")
     async with looking(browser, trade.address, width=390) as looker:
@@ -127,8 +127,36 @@ async def test_a_merchant_is_switched_off_for_a_while_which_the_first_page_says_
         assert looker.faults == []
 
 
+async def test_a_merchant_that_is_given_a_rest_is_called_again_by_hand(browser: Windows, trade: Trade) -> None:
+    """Its breaker opened: both pages say until when and what comes next, and offer not to wait for it."""
+    await trade.register("tired", f"{trade.merchants.url}/failing")
+    await trade.send("tired", 22)
+
+    async def resting() -> bool:
+        shown = (await trade.client.get("/v1/tiers")).json
+        return any(breaker["merchant"] == "tired" for breaker in shown["breakers"])
+
+    await trade.client.becomes(resting)
+    metrics = (await trade.client.get("/metrics")).body.decode()
+    assert 'notifier_breakers{state="open"} 1.0' in metrics
+    async with looking(browser, trade.address) as looker:
+        for path, name in (("/", "rest-overview"), ("/merchants/tired", "rest-merchant")):
+            await looker.go(path)
+            rest = looker.page.locator("article.cause").filter(has_text="tired is given a rest until")
+            await expect(rest.first).to_contain_text(re.compile(r"until .* UTC: \d+ of \d+ attempts failed\."))
+            for width in WIDTHS:
+                for scheme in SCHEMES:
+                    await looker.appear(width, scheme)
+                    await looker.shoot(f"{name}-{width}-{scheme}")
+                    assert await looker.too_wide() <= 0
+        await expect(looker.page.locator("article.cause").first).to_contain_text("a single attempt is made")
+        await looker.page.get_by_role("button", name="Call tired now").first.click()
+        await said(looker, "tired is called again; what was kept back goes out now.")
+        assert looker.faults == []
+
+
 async def test_an_unknown_merchant_is_given_an_address_and_its_secret_is_shown_once(
-    browser: Browser, trade: Trade
+    browser: Windows, trade: Trade
 ) -> None:
     await trade.send("newcomer", 2)
     await trade.settled("newcomer", "held")
@@ -148,7 +176,7 @@ async def test_an_unknown_merchant_is_given_an_address_and_its_secret_is_shown_o
         assert looker.faults == []
 
 
-async def test_a_merchant_that_said_gone_is_enabled_again(browser: Browser, trade: Trade) -> None:
+async def test_a_merchant_that_said_gone_is_enabled_again(browser: Windows, trade: Trade) -> None:
     await trade.register("returning", f"{trade.merchants.url}/gone")
     await trade.send("returning", 1)
     await trade.settled("returning", "stopped")
@@ -166,7 +194,7 @@ async def test_a_merchant_that_said_gone_is_enabled_again(browser: Browser, trad
         assert looker.faults == []
 
 
-async def test_what_fails_on_a_long_ladder_is_told_before_it_is_used_up(browser: Browser, trade: Trade) -> None:
+async def test_what_fails_on_a_long_ladder_is_told_before_it_is_used_up(browser: Windows, trade: Trade) -> None:
     await trade.register(
         "slow-lane", "http://127.0.0.1:9/old", ladder="0s,0s,0s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"
     )
@@ -183,7 +211,7 @@ async def test_what_fails_on_a_long_ladder_is_told_before_it_is_used_up(browser:
         assert looker.faults == []
 
 
-async def test_a_selection_is_counted_before_it_is_sent_again(browser: Browser, trade: Trade) -> None:
+async def test_a_selection_is_counted_before_it_is_sent_again(browser: Windows, trade: Trade) -> None:
     for merchant in ("left", "right"):
         await trade.register(merchant, f"{trade.merchants.url}/failing", ladder="0s")
         await trade.send(merchant, 2)
@@ -203,7 +231,7 @@ async def test_a_selection_is_counted_before_it_is_sent_again(browser: Browser, 
         assert looker.faults == []
 
 
-async def test_one_notification_is_cancelled_and_sent_again(browser: Browser, trade: Trade) -> None:
+async def test_one_notification_is_cancelled_and_sent_again(browser: Windows, trade: Trade) -> None:
     await trade.register("patient")
     await trade.client.post("/v1/merchants/patient/block", {})
     (notification,) = await trade.send("patient")
@@ -222,7 +250,7 @@ async def test_one_notification_is_cancelled_and_sent_again(browser: Browser, tr
         assert looker.faults == []
 
 
-async def test_a_tier_is_paused_with_a_reason_and_resumed(browser: Browser, trade: Trade) -> None:
+async def test_a_tier_is_paused_with_a_reason_and_resumed(browser: Windows, trade: Trade) -> None:
     async with looking(browser, trade.address) as looker:
         await looker.go("/")
         await looker.page.get_by_text("Pause tier 1s").click()
@@ -238,7 +266,7 @@ async def test_a_tier_is_paused_with_a_reason_and_resumed(browser: Browser, trad
         assert looker.faults == []
 
 
-async def test_what_is_typed_survives_the_page_bringing_itself_up_to_date(browser: Browser, trade: Trade) -> None:
+async def test_what_is_typed_survives_the_page_bringing_itself_up_to_date(browser: Windows, trade: Trade) -> None:
     async with looking(browser, trade.address) as looker:
         await looker.go("/merchants/failing")
         await looker.page.get_by_text("Switch off").click()
@@ -251,7 +279,7 @@ async def test_what_is_typed_survives_the_page_bringing_itself_up_to_date(browse
         await expect(reason).to_be_focused()
 
 
-async def test_a_merchant_is_added_changed_tested_and_given_a_new_secret(browser: Browser, trade: Trade) -> None:
+async def test_a_merchant_is_added_changed_tested_and_given_a_new_secret(browser: Windows, trade: Trade) -> None:
     async with looking(browser, trade.address) as looker:
         page = looker.page
         await looker.go("/merchants")

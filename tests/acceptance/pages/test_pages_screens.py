@@ -7,10 +7,10 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from tests.acceptance.pages.conftest import HOSTILE, Trade
-from tests.acceptance.pages.looking import SCHEMES, WIDTHS, looking
+from tests.acceptance.pages.looking import SCHEMES, WIDTHS, Windows, looking
 
 SCREENS: dict[str, Callable[[Trade], str]] = {
     "overview": lambda trade: "/",
@@ -32,15 +32,24 @@ SCREENS: dict[str, Callable[[Trade], str]] = {
 }
 
 
+#: How each screen is looked at: by scheme and width.
+APPEARANCES = tuple(zip(SCHEMES, WIDTHS, strict=True))
+EACH_APPEARANCE = tuple(itertools.product(SCHEMES, WIDTHS))
+
+
+@pytest.mark.parametrize(
+    "appearances",
+    [pytest.param(APPEARANCES, id="two"), pytest.param(EACH_APPEARANCE, id="all", marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("screen", SCREENS)
 async def test_a_screen_fits_and_says_nothing_in_the_console_and_asks_nobody_else(
-    browser: Browser, trade: Trade, screen: str
+    browser: Windows, trade: Trade, screen: str, appearances: tuple[tuple[str, int], ...]
 ) -> None:
     async with looking(browser, trade.address) as looker:
         await looker.go(SCREENS[screen](trade))
         await expect(looker.page.get_by_role("heading", level=1)).to_have_count(1)
         assert await looker.unnamed() == []
-        for scheme, width in itertools.product(SCHEMES, WIDTHS):
+        for scheme, width in appearances:
             await looker.appear(width, scheme)
             await looker.shoot(f"{screen}-{width}-{scheme}")
             assert await looker.too_wide() <= 0, (scheme, width)
@@ -48,7 +57,7 @@ async def test_a_screen_fits_and_says_nothing_in_the_console_and_asks_nobody_els
         assert [fault for fault in looker.faults if not (refused and "status of 4" in fault)] == []
 
 
-async def test_open_menus_fit_a_phone(browser: Browser, trade: Trade) -> None:
+async def test_open_menus_fit_a_phone(browser: Windows, trade: Trade) -> None:
     async with looking(browser, trade.address, width=390) as looker:
         for path in ("/", "/merchants/failing"):
             await looker.go(path)
@@ -63,7 +72,7 @@ async def test_open_menus_fit_a_phone(browser: Browser, trade: Trade) -> None:
         assert looker.faults == []
 
 
-async def test_what_hostile_merchants_are_called_and_answer_is_text(browser: Browser, trade: Trade) -> None:
+async def test_what_hostile_merchants_are_called_and_answer_is_text(browser: Windows, trade: Trade) -> None:
     (notification, *_) = trade.ids[HOSTILE]
     paths = (
         "/",
@@ -87,7 +96,7 @@ async def test_what_hostile_merchants_are_called_and_answer_is_text(browser: Bro
         assert looker.faults == []
 
 
-async def test_attempts_appear_as_they_happen(browser: Browser, trade: Trade) -> None:
+async def test_attempts_appear_as_they_happen(browser: Windows, trade: Trade) -> None:
     async with looking(browser, trade.address) as looker:
         await looker.go("/")
         async with looker.page.expect_response(lambda answer: "/v1/stream" in answer.url):
@@ -97,7 +106,7 @@ async def test_attempts_appear_as_they_happen(browser: Browser, trade: Trade) ->
         assert looker.faults == []
 
 
-async def test_a_page_brings_itself_up_to_date(browser: Browser, trade: Trade) -> None:
+async def test_a_page_brings_itself_up_to_date(browser: Windows, trade: Trade) -> None:
     await trade.register("later")
     async with looking(browser, trade.address) as looker:
         await looker.go("/merchants/later")
@@ -109,7 +118,7 @@ async def test_a_page_brings_itself_up_to_date(browser: Browser, trade: Trade) -
 
 
 @pytest.mark.parametrize("what", ["id", "reference", "merchant", "part of a merchant", "nothing"])
-async def test_the_search_leads_to_an_id_a_reference_or_a_merchant(browser: Browser, trade: Trade, what: str) -> None:
+async def test_the_search_leads_to_an_id_a_reference_or_a_merchant(browser: Windows, trade: Trade, what: str) -> None:
     notification = trade.ids["failing"][0]
     sought, path = {
         "id": (notification, f"/notifications/{notification}"),
@@ -127,7 +136,7 @@ async def test_the_search_leads_to_an_id_a_reference_or_a_merchant(browser: Brow
 
 
 async def test_the_keyboard_reaches_the_content_first_and_every_control_shows_its_focus(
-    browser: Browser, trade: Trade
+    browser: Windows, trade: Trade
 ) -> None:
     async with looking(browser, trade.address) as looker:
         await looker.go("/undelivered")

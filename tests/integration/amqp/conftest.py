@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import aiormq
@@ -14,9 +15,9 @@ from queues import Bench
 
 from notifier.broker.connection import Link
 from notifier.broker.declare import declare
-from notifier.broker.node import PrivateNode
 from notifier.broker.topology import Topology, owned_names
 from notifier.domain.tier import Tier
+from tests.conftest import Lending
 
 TIERS = (Tier(0), Tier(1), Tier(5))
 
@@ -40,24 +41,27 @@ async def topology(deleting: Channel) -> AsyncIterator[Topology]:
     """A topology of three tiers; nothing of it is declared before the test, nothing is left of it afterwards."""
     topology = Topology(f"test-{secrets.token_hex(4)}", TIERS)
     yield topology
-    queues, exchanges = owned_names(replace(topology, mechanism="plugin"))
-    for queue in queues:
-        await deleting.queue_delete(queue, nowait=True)
-    for exchange in exchanges:
-        await deleting.exchange_delete(exchange, nowait=True)
+    for partitions in range(1, 5):
+        queues, exchanges = owned_names(replace(topology, mechanism="plugin", partitions=partitions))
+        for queue in queues:
+            await deleting.queue_delete(queue, nowait=True)
+        for exchange in exchanges:
+            await deleting.exchange_delete(exchange, nowait=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+async def ledger_url(request: pytest.FixtureRequest, tmp_path: Path, lend_ledger: Lending) -> AsyncIterator[str]:
+    """As everywhere, but on PostgreSQL in the long suite: what the ledger itself does is tested on both by its own
+    tests. A test for which the database makes a difference names both.
+    """
+    async with lend_ledger(request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a heartbeat of 1 s a dead line is noticed after 2 s instead of 6."""
     monkeypatch.setattr(aiormq.Connection, "HEARTBEAT_GRACE_MULTIPLIER", 1)
-
-
-@pytest.fixture(scope="session")
-async def own_node() -> AsyncIterator[PrivateNode]:
-    """A broker that a test may kill, alarm and close connections of, without harm to the others' broker."""
-    async with await PrivateNode.start() as node:
-        yield node
 
 
 @pytest.fixture

@@ -117,6 +117,16 @@ class Bench:
         assert found.declaration_result.message_count is not None
         return found.declaration_result.message_count
 
+    async def stands(self, queue: str) -> bool:
+        """Whether there is such a queue."""
+        channel = await self._connection.channel()
+        try:
+            await channel.declare_queue(queue, passive=True)
+        except aio_pika.exceptions.ChannelNotFoundEntity:
+            return False
+        await channel.close()
+        return True
+
     async def left(self, queue: str) -> int:
         """Messages in a queue, those included that its consumers did not acknowledge; waits until it has none."""
         async with asyncio.timeout(10):

@@ -5,94 +5,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from ledgers import attempts, decoded, held, notification, open_ledger, row, rows
-from publishing import publishing
+from ledgers import attempts, decoded, held, notification, row, rows
 from queues import Bench
+from releasing import Stage, staged
 
-from notifier.agent.marking import Marker
 from notifier.agent.pace import Pace
-from notifier.agent.release import GRACE_MS, Release
-from notifier.broker.publisher import Publisher
+from notifier.agent.release import GRACE_MS
 from notifier.broker.topology import Topology
-from notifier.delivery.facts import Recorder
 from notifier.domain import wire
 from notifier.domain.decision import HoldReason, NextTier
 from notifier.domain.fact import Fact, Kind
 from notifier.domain.ladder import Ladder
-from notifier.domain.merchant import Merchant, Standing
+from notifier.domain.merchant import Standing
 from notifier.domain.tier import Tier
 from notifier.errors import DatabaseUnavailable
-from notifier.ledger import holding, merchants
-from notifier.ledger.late import LateDatabase
-from notifier.ledger.merchants import Row
-from notifier.ledger.writing import BadFact, FactWriter
-
-DEFAULT = Ladder.parse("0s,5s,1s")
-
-
-@dataclass
-class Stage:
-    """A release and all around it. known: what the registry says, changed by `becomes`."""
-
-    bench: Bench
-    database: LateDatabase
-    topology: Topology
-    publisher: Publisher
-    writer: FactWriter
-    release: Release
-    known: dict[str, Merchant] = field(default_factory=dict)
-    overrides: set[str] = field(default_factory=set)
-    now: list[float] = field(default_factory=lambda: [time.time()])
-
-    async def store(self, *facts: dict[str, Any]) -> None:
-        """Facts that came from tier processes."""
-        await self.writer.write(facts)
-
-    async def becomes(
-        self, merchant: str, standing: Standing, url: str | None = "http://127.0.0.1/", **more: Any
-    ) -> None:
-        """A change of the registry, in the database and in what is looked up."""
-        body = "{}" if url is not None else None
-        until = more.pop("until", None)
-        row_ = Row(merchant, 0, body, str(standing), until, url, 1)
-        await merchants.change(self.database, merchant, lambda _: row_)
-        self.known[merchant] = Merchant(merchant, url=url, standing=standing, until=until, **more)
-
-    async def next_in(self, tier: Tier) -> Any:
-        """What comes next in a work queue, as a tier process reads it."""
-        (message,) = await self.bench.take(self.topology.work_queue(tier))
-        return wire.read(message)
+from notifier.ledger import holding
+from notifier.ledger.writing import BadFact
 
 
 @pytest.fixture
-async def stage(broker, bench: Bench, topology: Topology, declared, ledger_url: str) -> AsyncIterator[Stage]:
-    known: dict[str, Merchant] = {}
-    overrides: set[str] = set()
-    now = [time.time()]
-    async with open_ledger(ledger_url) as database, publishing(broker.url, topology) as publisher:
-        recorder = Recorder(publisher, topology)
-        writer = FactWriter(database)
-        release = Release(
-            database,
-            publisher,
-            topology,
-            Marker(writer, recorder),
-            Pace(10_000),
-            known.get,
-            overrides.__contains__,
-            DEFAULT,
-            topology.tiers,
-            needs_url=True,
-            clock=lambda: now[0],
-        )
-        yield Stage(bench, database, topology, publisher, writer, release, known, overrides, now)
-        await recorder.close()
+async def stage(broker: Any, bench: Bench, topology: Topology, declared: None, ledger_url: str) -> AsyncIterator[Stage]:
+    async with staged(broker.url, bench, topology, ledger_url) as stage:
+        yield stage
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
 async def test_what_is_held_for_a_merchant_that_is_enabled_again_goes_on_where_it_was(stage: Stage) -> None:
     climbing = notification("n1", step=1, attempt=2, ladder=Ladder.parse("1s,5s"), reference="order-7")
     await stage.becomes("m1", Standing.DISABLED)
@@ -153,11 +94,14 @@ async def test_a_fact_that_arrives_after_the_merchant_was_enabled_is_released_to
     assert await stage.release.round() == 1
 
 
-@pytest.mark.parametrize("reason", [HoldReason.NO_ROOM, HoldReason.BREAKER_OPEN])
-async def test_what_is_held_for_other_reasons_is_not_the_registrys_to_release(stage: Stage, reason: HoldReason) -> None:
+@pytest.mark.parametrize("reason", HoldReason)
+async def test_whatever_it_was_held_for_goes_on_once_the_merchant_may_be_called(
+    stage: Stage, reason: HoldReason
+) -> None:
     await stage.becomes("m1", Standing.ENABLED)
     await stage.store(*held(notification("n1"), reason))
-    assert await stage.release.round() == 0
+    assert await stage.release.round() == 1
+    assert (await stage.next_in(Tier(1))).released == pytest.approx(stage.now[0] * 1000, abs=5000)
 
 
 async def test_what_is_held_again_at_once_rests_longer_each_time(stage: Stage) -> None:
@@ -269,6 +213,7 @@ async def test_a_work_queue_that_was_deleted_is_declared_again(stage: Stage, del
     assert (await stage.next_in(Tier(1))).id == "n1"
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
 async def test_a_thousand_of_many_merchants_are_all_released_once(stage: Stage) -> None:
     names = [f"n{number}" for number in range(1000)]
     await stage.store(
@@ -332,6 +277,7 @@ async def test_a_database_that_goes_away_after_the_publish_is_told_through_the_b
     assert (fact["kind"], fact["notification"], fact["run"]) == ("released", "n1", 1)
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
 async def test_two_agents_at_once_release_each_only_once(stage: Stage) -> None:
     await stage.becomes("m1", Standing.ENABLED)
     await stage.store(*(fact for number in range(200) for fact in held(notification(f"n{number}"))))

@@ -193,6 +193,7 @@ async def test_a_job_replays_all_that_match_and_counts_what_it_cannot(stage: Sta
     assert len(await rows(stage.database, "SELECT * FROM events WHERE kind = 'replayed'")) == len(names)
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
 async def test_a_job_goes_on_where_an_agent_that_died_had_left_it(stage: Stage) -> None:
     names = await stage.exhausted(3 * PIECE)
     started = await stage.replaying.start({"status": "exhausted"}, "alice")

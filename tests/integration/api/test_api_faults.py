@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 
@@ -10,26 +11,29 @@ import aio_pika
 import aiohttp
 import pytest
 
+from notifier.broker.cleanup import delete_namespace
 from notifier.broker.node import PrivateNode
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import operator_of
 from tests.acceptance.service import environment, running
+from tests.conftest import TIERS
 from tests.integration.api.client import TOKEN, Client
 
 LADDER = "0s,1s"
 
 
 @pytest.fixture(scope="module")
-async def node(installed_server: None) -> AsyncIterator[PrivateNode]:
-    async with await PrivateNode.start() as node:
-        yield node
+def node(own_node: PrivateNode) -> PrivateNode:
+    return own_node
 
 
 @pytest.fixture(scope="module")
 async def service(node: PrivateNode) -> AsyncIterator[Client]:
-    variables = environment(node.url, "faults", NOTIFIER_API__TOKEN=TOKEN, NOTIFIER_LADDER=LADDER)
+    namespace = f"faults-{secrets.token_hex(4)}"
+    variables = environment(node.url, namespace, NOTIFIER_API__TOKEN=TOKEN, NOTIFIER_LADDER=LADDER)
     async with running(variables, whole=True) as service, Client(service, variables) as client:
         yield client
+    await delete_namespace(node.url, namespace, TIERS)
 
 
 async def test_without_the_broker_nothing_is_accepted_and_the_same_key_succeeds_afterwards(
@@ -108,7 +112,7 @@ async def test_queues_that_were_deleted_are_there_again_for_the_next_request(
 ) -> None:
     async with await aio_pika.connect(node.url) as connection:
         channel = await connection.channel()
-        await channel.queue_delete("faults.wait.1s")
+        await channel.queue_delete(f"{service.variables['NOTIFIER_NAMESPACE']}.wait.1s")
     body = {"merchant": "shop-7", "url": f"{merchants.url}/ok", "payload": "deleted", "ladder": "1s"}
     refused = await service.post("/v1/notifications", body)
     assert (refused.status, "was it deleted" in refused.problem) == (503, True), refused

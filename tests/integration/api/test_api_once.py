@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import secrets
 import signal
 import time
 from collections import Counter
@@ -13,11 +14,13 @@ from collections import Counter
 import pytest
 from sqlalchemy import insert, select, update
 
+from notifier.broker.cleanup import delete_namespace
 from notifier.broker.node import PrivateNode
 from notifier.ledger import claims
 from notifier.ledger.schema import claims as table
 from notifier.simulator.server import Simulator
 from tests.acceptance.service import environment, running
+from tests.conftest import TIERS
 from tests.integration.api.client import TOKEN, Client
 
 
@@ -103,29 +106,30 @@ async def test_an_answer_is_forgotten_after_a_day(api: Client, merchants: Simula
 
 
 async def test_an_api_killed_while_it_publishes_leaves_ids_that_the_next_one_publishes(
-    installed_server: None, merchants: Simulator
+    own_node: PrivateNode, merchants: Simulator
 ) -> None:
-    async with await PrivateNode.start() as node:
-        variables = environment(
-            node.url, "once", NOTIFIER_API__TOKEN=TOKEN, NOTIFIER_LADDER="0s", NOTIFIER_API__PORT="0"
-        )
-        async with running(variables, whole=True) as service, Client(service, variables) as client:
-            body, key = stated(merchants, "killed"), {"Idempotency-Key": "killed"}
-            os.kill(node.pid, signal.SIGSTOP)
-            try:
-                asking = asyncio.create_task(client.post("/v1/notifications", body, headers=key))
-                claimed = await claimed_ids(client, "killed")
-                os.kill(service.pid_of("api"), signal.SIGKILL)
-                await asyncio.wait([asking])
-                assert asking.exception() is not None
-            finally:
-                os.kill(node.pid, signal.SIGCONT)
-            await service.event("child.ready", slot="api", epoch=2)
-            listening = await service.several(2, "api.listening")
-            client.url = listening[-1]["url"]
-            accepted = await client.accepted(body, headers=key)
-            assert [accepted["id"]] == claimed
-            await client.until(accepted["id"], status="completed")
+    node, namespace = own_node, f"once-{secrets.token_hex(4)}"
+    variables = environment(
+        node.url, namespace, NOTIFIER_API__TOKEN=TOKEN, NOTIFIER_LADDER="0s", NOTIFIER_API__PORT="0"
+    )
+    async with running(variables, whole=True) as service, Client(service, variables) as client:
+        body, key = stated(merchants, "killed"), {"Idempotency-Key": "killed"}
+        os.kill(node.pid, signal.SIGSTOP)
+        try:
+            asking = asyncio.create_task(client.post("/v1/notifications", body, headers=key))
+            claimed = await claimed_ids(client, "killed")
+            os.kill(service.pid_of("api"), signal.SIGKILL)
+            await asyncio.wait([asking])
+            assert asking.exception() is not None
+        finally:
+            os.kill(node.pid, signal.SIGCONT)
+        await service.event("child.ready", slot="api", epoch=2)
+        listening = await service.several(2, "api.listening")
+        client.url = listening[-1]["url"]
+        accepted = await client.accepted(body, headers=key)
+        assert [accepted["id"]] == claimed
+        await client.until(accepted["id"], status="completed")
+    await delete_namespace(node.url, namespace, TIERS)
 
 
 async def claimed_ids(client: Client, key: str) -> list[str]:

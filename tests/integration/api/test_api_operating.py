@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifier.simulator.server import Simulator
@@ -116,6 +117,16 @@ async def test_a_merchant_without_its_id_is_refused_in_the_words_of_the_request(
     for stated in ({"merchant": "shop-7"}, {"id": 7}):
         refused = await api.post("/v1/merchants", stated)
         assert (refused.status, "`id` is missing" in refused.problem) == (422, True)
+
+
+@pytest.mark.parametrize("merchant", ["..", "x/../y", "./x"])
+async def test_a_merchant_that_no_path_can_name_is_refused_and_told_why(api: Client, merchant: str) -> None:
+    for path, stated in (
+        ("/v1/merchants", {"id": merchant, "url": "https://shop.example/"}),
+        ("/v1/notifications", {"merchant": merchant, "payload": 1}),
+    ):
+        refused = await api.post(path, stated)
+        assert (refused.status, "no HTTP path can name such a merchant" in refused.problem) == (422, True)
 
 
 async def test_merchants_are_listed_page_by_page(api: Client) -> None:

@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import uvloop
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+class ForbiddenSocket(socket.socket):
+    """No socket towards a network may be made; event loops make others for themselves."""
+
+    def __init__(self, family: int = -1, *arguments: Any, **named: Any) -> None:
+        assert family == socket.AF_UNIX, "a socket was created for a refused address"
+        super().__init__(family, *arguments, **named)
+
+
+@pytest.fixture
+def no_socket_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", ForbiddenSocket)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The families of the sockets that the guard opened."""
+    families: list[int] = []
+
+    def watched(**asked: int) -> socket.socket:
+        families.append(asked["family"])
+        return socket.socket(**asked)
+
+    monkeypatch.setattr("notifier.webhook.guard.socket", SimpleNamespace(socket=watched))
+    return families

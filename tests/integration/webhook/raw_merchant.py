@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -14,7 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.signature import Secret
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.webhook.client import Webhook
 
 SECRET = Secret(b"32 bytes that only tests know ..")
@@ -56,6 +57,7 @@ async def raw_merchant(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIt
         task = asyncio.create_task(merchant.follow(reader, writer))
         talks.add(task)
         task.add_done_callback(talks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also if it was cancelled before it had begun
 
     server = await asyncio.start_server(accepted, "127.0.0.1", 0, ssl=tls)
     merchant.port = server.sockets[0].getsockname()[1]
@@ -131,10 +133,24 @@ class Names(AbstractResolver):
         """Nothing to close."""
 
 
+class LibraryNames(Names):
+    """Reads spellings of numbers as the C library does, without asking any server; else as the tests' names."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except (socket.gaierror, UnicodeError):
+            return await super().resolve(host, port, family)
+        addresses = [str(each[4][0]) for each in found]
+        return await Names({host: addresses}).resolve(host, port, family)
+
+
 @contextlib.asynccontextmanager
 async def a_webhook(allow: str = LOOPBACK, timeout: float = 5, **options: Any) -> AsyncIterator[Webhook]:
     """A started client. Egress settings among the options are taken out; names resolve only where a test says so."""
-    limits = {name: options.pop(name) for name in ("connect_timeout", "answer_limit") if name in options}
+    limits = {name: options.pop(name) for name in Egress.model_fields if name in options}
     webhook = Webhook(
         Egress(allow=allow, timeout=timeout, **limits), **{"resolver": Names({"localhost": ["127.0.0.1"]}), **options}
     )
@@ -143,6 +159,18 @@ async def a_webhook(allow: str = LOOPBACK, timeout: float = 5, **options: Any) -
         yield webhook
     finally:
         await webhook.close()
+
+
+@contextlib.contextmanager
+def memory_below(most: int) -> Iterator[None]:
+    """The block allocates at no time more than `most` bytes beyond what there was."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak:,} bytes"
 
 
 def a_notification(url: str | None, **fields: Any) -> Notification:

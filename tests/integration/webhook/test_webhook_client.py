@@ -16,7 +16,7 @@ from notifier import __version__
 from notifier.domain.acknowledgement import AckRule
 from notifier.domain.outcome import ErrorClass
 from notifier.domain.signature import Secret
-from notifier.settings import Egress
+from notifier.sections import Egress
 from notifier.simulator import Script, Simulator
 from notifier.webhook.client import Webhook
 from notifier.webhook.wire import Wire
@@ -307,14 +307,14 @@ async def test_all_stale_connections_are_passed_over_when_one_broke() -> None:
 
 async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     unasked = asyncio.Event()
-    feed = Wire.feed_data
+    receive = Wire.data_received
 
-    def watched(self: Wire, data: object, size: int = 0) -> None:
-        feed(self, data, size)
-        if data[0].code == 408:  # type: ignore[index]
+    def watched(self: Wire, data: bytes) -> None:
+        receive(self, data)
+        if data.startswith(b"HTTP/1.1 408 "):
             unasked.set()
 
-    monkeypatch.setattr(Wire, "feed_data", watched)
+    monkeypatch.setattr(Wire, "data_received", watched)
     first_is_read = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,71 @@
+"""The runs of the isolation benchmark in turn: each side alone and beside hanging merchants, pair after pair."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks import peer_sides
+from benchmarks.broker import Broker
+from benchmarks.isolation import IsolationRun
+from benchmarks.isolation_figures import OURS, Healthy, IsolationFigures, Pair
+from benchmarks.isolation_load import HANGING
+from benchmarks.load import MERCHANTS
+from benchmarks.peer_run import PeerRun
+from benchmarks.receiver import Receiver
+from benchmarks.run import Plan
+
+
+class IsolationPairs:
+    """All runs. pairs: how many. peers: names of those beside ours. say: tells what is being done."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        pairs: int,
+        peers: Sequence[str],
+        broker: Broker,
+        receiver: Receiver,
+        directory: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._pairs = pairs
+        self._sides = [OURS, *peers]
+        self._broker = broker
+        self._receiver = receiver
+        self._directory = directory
+        self._say = say
+        self._token = secrets.token_hex(3)
+        if peers:
+            peer_sides.require_installed()
+
+    async def measure(self) -> IsolationFigures:
+        """Side by side, so that what the machine does to one it does to the others a moment later."""
+        measured: dict[str, list[Pair]] = {side: [] for side in self._sides}
+        for number in range(1, self._pairs + 1):
+            for side in self._sides:
+                self._say(f"isolation, pair {number} of {self._pairs}: {side}, nobody hangs")
+                alone = await self._run(side, number, hang=False)
+                self._say(f"isolation, pair {number} of {self._pairs}: {side}, {HANGING} of {MERCHANTS} merchants hang")
+                measured[side].append(Pair(alone, await self._run(side, number, hang=True)))
+        return IsolationFigures(measured)
+
+    async def _run(self, side: str, number: int, *, hang: bool) -> Healthy:
+        name = f"{self._token}-{number}-{side}-{'h' if hang else 'a'}"
+        directory = self._directory / name
+        if side == OURS:
+            return await IsolationRun(name, self._plan, hang, self._broker, self._receiver, directory).measure()
+        peer = peer_sides.PEERS[side]
+        return await PeerRun(name, peer, self._plan, hang, self._broker, self._receiver, directory).measure()
+
+
+def sentence(plan: Plan) -> str:
+    """What was done."""
+    return (
+        f"{MERCHANTS} merchants, {plan.rate:g} notifications a second for {plan.seconds:g} s, each due after 1 s;\n"
+        f"{HANGING} of them hang until their callback is given up after 10 s, or answer at once like the others.\n"
+        "notifier: each healthy notification arrived exactly once and none was held; each to a hanging merchant was\n"
+        "attempted or held"
+    )

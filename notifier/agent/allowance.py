@@ -1,0 +1,87 @@
+"""How much of each merchant may be released now: what its breaker, a window and its rate leave.
+
+The window is what a tier process would call at once: so what is released is attempted soon, in order, and is not held
+again for want of room. What counts as on its way is the ledger's to say (`ledger.holding.on_their_way`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from notifier.agent.breakers import Breakers
+from notifier.agent.pace import Pace
+from notifier.domain.merchant import Merchant
+from notifier.sections import Isolation
+
+#: Most of one merchant at a time.
+PIECE = 100
+#: Merchants whose rate is remembered, before those are forgotten that have rested.
+_MOST_PACES = 1000
+
+
+class Allowance:
+    """isolation: for merchants that state no bounds of their own. clock: Unix seconds; steady: seconds, for rates."""
+
+    def __init__(
+        self,
+        isolation: Isolation,
+        breakers: Breakers,
+        clock: Callable[[], float],
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._isolation = isolation
+        self._breakers = breakers
+        self._clock = clock
+        self._steady = steady
+        self._on_their_way: Counter[str] = Counter()
+        self._paces: dict[str, tuple[float, Pace]] = {}
+        self.next: float | None = (
+            None  # seconds until somebody who had to wait in this round may go on, if that is known
+        )
+
+    def begin(self, on_their_way: Mapping[str, int]) -> None:
+        """A round begins, with so many of each merchant released and not attempted yet."""
+        self._on_their_way = Counter(on_their_way)
+        self.next = None
+        if len(self._paces) > _MOST_PACES:
+            self._paces = {merchant: kept for merchant, kept in self._paces.items() if not kept[1].rested}
+
+    def take(self, merchant: str, known: Merchant | None) -> int:
+        """How many may go on now, at most PIECE; they count as gone until `gone` says how many it were."""
+        due = self._breakers.due(merchant)
+        if due is not None and self._clock() < due:
+            return self._later(due - self._clock())
+        room = 1 if due is not None else min(PIECE, self._window(known) - self._on_their_way[merchant])
+        pace = self._pace(merchant, known)
+        if room <= 0 or pace is None:
+            return max(0, room)
+        return pace.take(room) or self._later(pace.pause)
+
+    def gone(self, merchant: str, taken: int, released: int) -> None:
+        """So many of those that might go have gone."""
+        self._on_their_way[merchant] += released
+        if merchant in self._paces:
+            self._paces[merchant][1].give_back(taken - released)
+        due = self._breakers.due(merchant)
+        if released and due is not None:
+            self._breakers.probed(merchant, due)
+
+    def _window(self, known: Merchant | None) -> int:
+        own = known.concurrency if known else None
+        return own or self._isolation.concurrency
+
+    def _pace(self, merchant: str, known: Merchant | None) -> Pace | None:
+        """The bucket of the merchant's rate; a new one when the rate is another."""
+        rate = (known.rate if known else None) or self._isolation.rate
+        if rate is None:
+            self._paces.pop(merchant, None)
+            return None
+        if merchant not in self._paces or self._paces[merchant][0] != rate:
+            self._paces[merchant] = (rate, Pace(rate, self._steady))
+        return self._paces[merchant][1]
+
+    def _later(self, seconds: float) -> int:
+        self.next = seconds if self.next is None else min(self.next, seconds)
+        return 0

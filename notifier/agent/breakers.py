@@ -1,0 +1,59 @@
+"""What the circuit breakers say: whom nothing is released to now, and when one notification may go to try it.
+
+Tier processes tell it in keys of the desired state, `breaker/MERCHANT`: `open` until a moment, from which on one may go
+as the probe; `half-open` until a moment at which the probe that is under way counts as lost; no key: closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+PREFIX = "breaker/"
+#: Seconds after which a probe that went and changed nothing has not come to an attempt, and another one may go.
+PATIENCE = 15.0
+#: Seconds after the moment at which one may go: the tier process's clock must have passed it, too.
+MARGIN = 0.05
+
+
+@dataclass(slots=True)
+class _Open:
+    """What was told, and from when on a probe may go, Unix seconds."""
+
+    told: Any
+    due: float
+
+
+class Breakers:
+    """Follows the keys. clock: Unix seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._open: dict[str, _Open] = {}
+
+    def follow(self, key: str, value: Any) -> None:
+        """A key and its value now, None where it was cleared. The same once more changes nothing."""
+        merchant = key.removeprefix(PREFIX)
+        known = self._open.get(merchant)
+        if value is None:
+            self._open.pop(merchant, None)
+        elif known is None or known.told != value:
+            self._open[merchant] = _Open(value, self._due(value))
+
+    def due(self, merchant: str) -> float | None:
+        """From when on one notification may go as a probe, Unix seconds; None: as many as otherwise may."""
+        known = self._open.get(merchant)
+        return None if known is None else known.due
+
+    def probed(self, merchant: str, due: float) -> None:
+        """One has gone that was due then: no other until something else is told, or this one must be lost."""
+        known = self._open.get(merchant)
+        if known is not None and known.due == due:
+            known.due = self._clock() + PATIENCE
+
+    def _due(self, value: Any) -> float:
+        match value:
+            case {"until": int() | float() as until}:
+                return until / 1000 + MARGIN
+        return self._clock() + PATIENCE  # set by hand

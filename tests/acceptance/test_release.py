@@ -1,0 +1,99 @@
+"""What had no room, or whose merchant failed, arrives by itself, in order: the whole service with its agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any, Self
+
+from aiohttp import web
+
+from tests.acceptance.control import Producer, operator_of, until_keys
+from tests.acceptance.ledger import Ledger
+from tests.acceptance.service import environment, running
+
+
+class SlowMerchant:
+    """Answers after a while, and counts. status: what it answers now. most: requests at once, ever. came: the
+    notifications in the order in which they came.
+    """
+
+    def __init__(self, takes: float) -> None:
+        self.takes = takes
+        self.status = 200
+        self.most = 0
+        self.came: list[str] = []
+        self._now = 0
+
+    async def __aenter__(self) -> Self:
+        self._runner = web.ServerRunner(web.Server(self._answer))
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        self.came.append(request.headers["webhook-id"])
+        try:
+            await asyncio.sleep(self.takes)  # that is how slow it is
+        finally:
+            self._now -= 1
+        return web.Response(status=self.status)
+
+
+async def test_a_burst_to_a_slow_merchant_and_what_waited_for_a_failing_one_arrive_by_themselves(
+    broker: Any, namespace: str
+) -> None:
+    variables = environment(
+        broker.url, namespace, NOTIFIER_LADDER="1s,1s,1s", NOTIFIER_PREFETCH="40",
+        NOTIFIER_ISOLATION__CONCURRENCY="5", NOTIFIER_BREAKER__ATTEMPTS="4", NOTIFIER_BREAKER__PAUSE="2",
+    )  # fmt: skip
+    ledger = Ledger(variables)
+    async with (
+        SlowMerchant(0.2) as slow,
+        SlowMerchant(0.0) as failing,
+        running(variables, "--no-api", whole=True) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        burst = [*await producer.send(["slow"], slow.url, 60), *await producer.send(["slow"], slow.url, 60)]
+        failing.status = 500
+        early = await producer.send(["fails"], failing.url, 4)
+        await service.event("breaker", state="open", merchant="fails")
+        late = await producer.send(["fails"], failing.url, 20)
+        await service.several(24, "held", reason="breaker-open", merchant="fails")
+        opened = await service.several(2, "breaker", timeout=40, state="open", merchant="fails")
+        assert len(opened) - 1 <= len(failing.came) - 4 <= len(opened), "single probes, which the agent has released"
+        await ledger.until(lambda: set(burst) <= completed(ledger), "the burst", timeout=90)
+        await until_keys(operator, "overflow/", 0, timeout=20)
+
+        assert Counter(slow.came) == Counter(burst), "each exactly once"
+        assert slow.most == 5
+        half = len(set(slow.came[:60]) & set(burst[:60]))
+        assert half >= 50, f"roughly in order of time: {half} of the first sixty are among the first sixty that came"
+        holds = Counter(
+            event["notification"]
+            for event in service.events
+            if event["event"] == "held" and event["merchant"] == "slow"
+        )
+        assert len(holds) >= 60, "there was no room for them"
+        assert sum(holds.values()) <= 1.2 * len(holds), "once, as a rule"
+
+        failing.status = 200
+        await service.event("breaker", timeout=60, state="closed", merchant="fails")
+        await ledger.until(lambda: {*early, *late} - completed(ledger) <= exhausted(ledger), "all others", timeout=20)
+        assert len(exhausted(ledger)) <= 3, "only probes"
+        await until_keys(operator, "breaker/", 0)
+
+
+def completed(ledger: Ledger) -> set[str]:
+    return {row["id"] for row in ledger.rows("SELECT id FROM notifications WHERE status = 'completed'")}
+
+
+def exhausted(ledger: Ledger) -> set[str]:
+    return {row["id"] for row in ledger.rows("SELECT id FROM notifications WHERE status = 'exhausted'")}
