@@ -163,10 +163,14 @@ class Breaker(BaseModel):
     )
 
 
+#: In the place of the names of all operator events.
+ALL_EVENTS = "all"
+
+
 def _events(text: str) -> str:
-    for name in parts(text):
+    for name in parts(text) if text != ALL_EVENTS else ():
         if name not in list(Event):
-            raise ValueError(f"{name!r:.60} is no event; possible are {', '.join(Event)}")
+            raise ValueError(f"{name!r:.60} is no event; possible are {ALL_EVENTS}, or of {', '.join(Event)}")
     return text
 
 
@@ -179,7 +183,7 @@ class Operations(BaseModel):
         default=None, description="where operator events are posted, signed; unset: nobody is told"
     )
     events: Annotated[str, BeforeValidator(listed), AfterValidator(_events)] = Field(
-        default=",".join(Event), description="which events, comma-separated"
+        default=ALL_EVENTS, description="which events, comma-separated"
     )
     interval: float = Field(
         default=300.0, ge=1, le=86_400, description="seconds in which of one kind at most ten events are sent"
@@ -192,4 +196,6 @@ class Operations(BaseModel):
     @property
     def wanted(self) -> frozenset[Event]:
         """`events`, parsed; none without an address."""
-        return frozenset(Event(name) for name in parts(self.events)) if self.url is not None else frozenset()
+        if self.url is None:
+            return frozenset()
+        return frozenset(Event if self.events == ALL_EVENTS else map(Event, parts(self.events)))

@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from tests.faults.verdict import Verdict
+from tests.faults.verdict import Verdict, tally
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
-#: Violations that a row names; there may be thousands of the same.
-_MOST_SAID = 20
+#: Violations of a kind that a row names; there may be thousands of the same.
+_MOST_SAID = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,12 @@ class Row:
     @classmethod
     def of(cls, fault: str, repeats: int, verdict: Verdict) -> Row:
         """From a verdict."""
-        said = list(verdict.violations[:_MOST_SAID])
-        if len(verdict.violations) > _MOST_SAID:
-            said.append(f"… and {len(verdict.violations) - _MOST_SAID} more")
+        said: list[str] = []
+        for kind, count in tally(verdict).items():
+            some = [each for each in verdict.violations if each.startswith(f"{kind}: ")][:_MOST_SAID]
+            said += some
+            if count > len(some):
+                said.append(f"{kind}: … and {count - len(some)} more")
         return cls(
             fault,
             repeats,
