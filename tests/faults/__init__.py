@@ -6,9 +6,9 @@
 
 Who does what: `service` is the service under test, `broker` and `line` are what it stands on, `load` sends and
 remembers, `merchants` (a process) and `receiver` log what came, `field` holds them together, `bout` repeats a fault
-under load, `verdict` judges (pure, with tests of its own), `report` writes the rows. `around` makes what only some faults
-need: a small disk, a PostgreSQL, `notifier simulate`, and a world (`world/`) in which clocks and name servers are the
-test's.
+under load, `verdict` judges (pure, with tests of its own), `report` writes the rows. `around` makes what only some
+faults need: a small disk, a PostgreSQL, `notifier simulate`, and a world (`world/`) in which clocks and name servers
+are the test's.
 
 To add a fault:
 
@@ -21,5 +21,6 @@ To add a fault:
 3. `python -m tests.faults --only NAME --repeats 3`, and once with the fault taken out of the function: it must fail.
 
 The load is steady while a fault strikes, and `bout` waits until everything is on time before the next repeat. A fault
-that needs more names a context manager of `around`, which is where to add one; one that needs merchants of another kind adds the kind to `merchants` and to `load._ATTEMPTS`.
+that needs more names a context manager of `around`, which is where to add one; one that needs merchants of another kind
+adds the kind to `merchants` and to `load._ATTEMPTS`.
 """

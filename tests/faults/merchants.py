@@ -77,7 +77,10 @@ class Merchants:
             await asyncio.wait([asyncio.create_task(self._let_go.wait())], timeout=HANG)
         elif kind == "slow":
             await asyncio.sleep(SLOW)
-        return web.Response(status=500 if kind == "flaky" and attempt == 1 else 200, text="success")
+        response = web.Response(status=500 if kind == "flaky" and attempt == 1 else 200, text="success")
+        if kind == "hang":
+            response.force_close()  # so that the next one needs a connection of its own
+        return response
 
     def _fault(self, request: web.BaseRequest, body: bytes) -> str | None:
         try:
