@@ -32,7 +32,7 @@ _ON_TIME = 400.0
 #: Milliseconds between a first attempt and a second.
 _SECOND_DELAY = 2000.0
 #: How often the evidence is looked for until nothing moves meanwhile.
-_LOOKS = 10
+_LOOKS = 40
 #: What is held without its payload could not be sent any more: that is a status of its own, which none may end with.
 _STATUS = """
     SELECT id, CASE WHEN status = 'held' AND payload IS NULL THEN 'held without payload' ELSE status END, run
