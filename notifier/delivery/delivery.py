@@ -250,7 +250,10 @@ class DeliveryRoom:
             return (await self._looked(notification))[1] or Held(HoldReason.BLOCKED, str(error))
         finally:
             work.call_ended()
-        self.breakers.attempted(notification.merchant, acknowledged=outcome.acknowledged)
+        if outcome.ours:  # a merchant is not cut off for that
+            self.breakers.withdrawn(notification.merchant)
+        else:
+            self.breakers.attempted(notification.merchant, acknowledged=outcome.acknowledged)
         ladder = ladder_of(notification, merchant, self._default_ladder)
         decision = decide(notification, ladder, outcome, self._configured, merchant.url if merchant else None)
         late = notification.lateness(started * 1000) if believed else None

@@ -28,7 +28,8 @@ class Outcome:
     acknowledged: by the merchant's rule. status: HTTP status, if one came. error: None exactly when
     acknowledged. detail: one line for people. retry_after: seconds, from the merchant's `Retry-After`.
     gone: the endpoint said it is gone for good (410). address: `host:port` actually spoken to.
-    answer: what was read of the body, at most the setting's bound. duration: seconds.
+    answer: what was read of the body, at most the setting's bound. duration: seconds. ours: it says nothing about the
+    merchant, since what was missing was missing here.
     """
 
     acknowledged: bool
@@ -41,6 +42,7 @@ class Outcome:
     answer: bytes = b""
     duration: float = 0.0
     sent_headers: tuple[tuple[str, str], ...] = ()
+    ours: bool = False
 
     def __post_init__(self) -> None:
         if self.acknowledged and self.error is not None:

@@ -121,6 +121,7 @@ class Webhook:
             answer=bytes(exchange.body),
             duration=time.monotonic() - began,
             sent_headers=_shown(headers, merchant),
+            ours=exchange.ours,
         )
 
     async def _attempt(

@@ -20,7 +20,8 @@ class Exchange:
     merchant: whose it is. dialled: addresses of connection attempts, latest last. wire: the connection used. reused: it
     was kept alive from an earlier exchange. fresh: only a new connection will do. status, retry_after: from the head of
     the answer. body: what was read of it; cut: more of it was left unread. withheld: asked when a connection is there
-    and nothing has been sent on it; True means that nothing may be.
+    and nothing has been sent on it; True means that nothing may be. ours: it failed for want of something that this
+    process should have.
     """
 
     merchant: str = ""
@@ -33,6 +34,7 @@ class Exchange:
     body: bytearray = field(default_factory=bytearray)
     cut: bool = False
     withheld: Callable[[], bool] = _never
+    ours: bool = False
 
     @property
     def peer(self) -> str | None:

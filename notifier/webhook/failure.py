@@ -34,7 +34,10 @@ Failure = tuple[ErrorClass, str]
 
 
 def explain(error: Exception, url: str, exchange: Exchange, egress: Egress) -> Failure | None:
-    """Class and line for an exception of an exchange; None for one that neither merchant nor network can cause."""
+    """Class and line for an exception of an exchange; None for one that neither merchant nor network can cause.
+
+    Marks the exchange where the fault is notifier's own.
+    """
     host = _host(url)
     match error:
         case EgressRefused():
@@ -96,6 +99,7 @@ def _not_connected(error: OSError, url: str, host: str, exchange: Exchange) -> F
     if error.errno in _NO_ROUTE:
         return ErrorClass.CONNECT, f"no route to {where}"
     if error.errno in _OWN_FAULT:
+        exchange.ours = True
         return ErrorClass.CONNECT, "notifier itself has no file descriptor left: raise `ulimit -n`"
     # Once TCP is up, what breaks a TLS handshake comes as a plain connection error without a number, or a reset.
     if url.lower().startswith("https:") and error.errno in (None, errno.ECONNRESET, errno.EPIPE):

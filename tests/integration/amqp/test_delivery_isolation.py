@@ -147,6 +147,16 @@ async def test_the_next_tier_gets_no_mark_of_an_earlier_release(broker, topology
     assert "released" not in message.headers
 
 
+async def test_a_merchant_is_not_cut_off_for_what_is_missing_here(broker, topology, bench: Bench) -> None:
+    breakers = Breakers(Breaker(attempts=3, pause=30), 10, lambda merchant, value: None)
+    ours = Outcome(acknowledged=False, error=ErrorClass.CONNECT, detail="no file descriptor left", ours=True)
+    async with at_work(broker.url, topology, Scripted(ours), breakers=breakers) as stage:
+        await enqueue(bench, topology, "m", 6)
+        await stage.settled(6)
+        assert breakers.open == {}
+        assert breakers.counted("m") == (0, 0)
+
+
 async def test_a_breaker_opens_holds_and_closes_with_one_probe(broker, topology, bench: Bench) -> None:
     now, changes = [1_700_000_000.0], []
     breakers = Breakers(

@@ -356,7 +356,7 @@ async def test_what_the_kernel_says_about_an_address_is_told(
     monkeypatch.setattr("aiohappyeyeballs.start_connection", start_connection)
     async with a_webhook() as webhook:
         outcome = await webhook(a_notification("http://127.0.0.1:9/"), a_merchant())
-    assert (outcome.error, outcome.detail) == (ErrorClass.CONNECT, detail)
+    assert (outcome.error, outcome.detail, outcome.ours) == (ErrorClass.CONNECT, detail, False)
 
 
 async def test_running_out_of_descriptors_is_told_as_our_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,6 +368,7 @@ async def test_running_out_of_descriptors_is_told_as_our_own_fault(monkeypatch: 
         outcome = await webhook(a_notification("http://127.0.0.1:9/"), a_merchant())
     assert outcome.error is ErrorClass.CONNECT
     assert outcome.detail == "notifier itself has no file descriptor left: raise `ulimit -n`"
+    assert outcome.ours
 
 
 def test_the_settings_promise_what_the_bounds_can_hold() -> None:
