@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import asyncpg
 
 from tests.acceptance.truth import locked_exclusively
 from tests.faults.errors import DidNotBite
@@ -70,15 +73,26 @@ async def _begins_again(field: Field, began: float) -> Window:
 
 @asynccontextmanager
 async def _without_a_database(field: Field) -> AsyncIterator[None]:
-    """It bit when facts wait at the broker meanwhile; and nobody else may notice."""
+    """It bit when nothing of the last seconds is in the ledger, and facts wait at the broker; nobody else may notice."""
     await asyncio.sleep(1)  # what the agent had in hand is written or given up
     came = len(field.receiver.arrivals)
     yield
+    if known := await _known_since(field, time.time() * 1000 - 4000):
+        raise DidNotBite(f"{known} notifications of the last seconds are in the ledger, which has no database")
     waiting = (await field.broker.depths(field.namespace))[f"{field.namespace}.ledger"]
     if not waiting:
         raise DidNotBite("no fact waits, although there is no database")
     if len(field.receiver.arrivals) < came + _GO_ON:
         raise AssertionError(f"only {len(field.receiver.arrivals) - came} deliveries were made without a database")
+
+
+async def _known_since(field: Field, began: float) -> int:
+    """How many of those that were handed in from then on, and a second ago, are in the ledger; 0 if it cannot be read."""
+    recent = {each.id for each in field.load.sent if began <= (each.began or 0) <= time.time() * 1000 - 1000}
+    try:
+        return len(recent & {row[0] for row in await field.books.rows(_KNOWN)})
+    except (OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return 0
 
 
 async def _written_again(field: Field, began: float) -> Window:
