@@ -73,7 +73,7 @@ async def _begins_again(field: Field, began: float) -> Window:
 
 @asynccontextmanager
 async def _without_a_database(field: Field) -> AsyncIterator[None]:
-    """It bit when nothing of the last seconds is in the ledger, and facts wait at the broker; nobody else may notice."""
+    """It bit when the ledger stands still and facts wait at the broker; nobody else may notice."""
     await asyncio.sleep(1)  # what the agent had in hand is written or given up
     came = len(field.receiver.arrivals)
     yield
@@ -87,7 +87,7 @@ async def _without_a_database(field: Field) -> AsyncIterator[None]:
 
 
 async def _known_since(field: Field, began: float) -> int:
-    """How many of those that were handed in from then on, and a second ago, are in the ledger; 0 if it cannot be read."""
+    """How many of those that were handed in since then, until a second ago, are in the ledger; 0 without one."""
     recent = {each.id for each in field.load.sent if began <= (each.began or 0) <= time.time() * 1000 - 1000}
     try:
         return len(recent & {row[0] for row in await field.books.rows(_KNOWN)})
