@@ -23,6 +23,8 @@ from notifier.sections import Isolation
 Answer = Outcome | BaseException
 AT_ONCE = Tier(0)
 DEFAULT_LADDER = Ladder.parse("0s,5s,1s")
+#: For what is not about isolation: one merchant may have half of the prefetch at once.
+ROOMY = Isolation(share=1)
 
 
 class Scripted:
@@ -138,7 +140,7 @@ async def at_work(
         lookup or known.get,
         most_payload=most_payload,
         cancelled=cancelled,
-        isolation=isolation,
+        isolation=isolation or ROOMY,
         prefetch=prefetch,
         breakers=breakers,
         overflowed=overflowed,
