@@ -23,7 +23,7 @@ from notifier.sections import Isolation
 Answer = Outcome | BaseException
 AT_ONCE = Tier(0)
 DEFAULT_LADDER = Ladder.parse("0s,5s,1s")
-#: For what is not about isolation: one merchant may have half of the prefetch at once.
+#: For what is not about isolation: nothing is held for want of room.
 ROOMY = Isolation(share=1)
 
 
