@@ -28,8 +28,8 @@ _LOOK = SLOW / 4
 class Turns:
     """The lanes of one process.
 
-    in_hand: deliveries in this process. share: of the free prefetch, for a slow lane; 1 is no bound. overflowed: hears of
-    a lane that begins to overflow; whoever hears it calls `drained` when that is over. patient: all wait, and none is
+    in_hand: deliveries in this process. share: of the free prefetch, for a slow lane; 1 is no bound. overflowed: hears
+    of a lane that begins to overflow; whoever hears it calls `drained` when that is over. patient: all wait, none is
     refused for want of room. clock: seconds, steady.
     """
 
