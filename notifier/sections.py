@@ -138,7 +138,10 @@ class Isolation(BaseModel):
         default=None, gt=0, le=100_000, description="callbacks per second, likewise; unset: no bound"
     )
     share: float = Field(
-        default=0.25, gt=0, le=1, description="of the free prefetch, what a slow merchant may hold; the rest is held"
+        default=0.25,
+        gt=0,
+        le=1,
+        description="of the free prefetch, for a slow merchant; what is beyond is held (1: no bound)",
     )
 
 

@@ -28,9 +28,9 @@ _LOOK = SLOW / 4
 class Turns:
     """The lanes of one process.
 
-    in_hand: deliveries in this process. share: see `settings.isolation`. overflowed: hears of a lane that begins to
-    overflow; whoever hears it calls `drained` when that is over. patient: all wait, and none is refused for want of
-    room. clock: seconds, steady.
+    in_hand: deliveries in this process. share: of the free prefetch, for a slow lane; 1 is no bound. overflowed: hears
+    of a lane that begins to overflow; whoever hears it calls `drained` when that is over. patient: all wait, none is
+    refused for want of room. clock: seconds, steady.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Turns:
         self._in_hand = in_hand
         self._share = share
         self._overflowed = overflowed
-        self._patient = patient
+        self._bounded = share < 1 and not patient
         self._clock = clock
         self._most: int | None = None
         self._bucket: TokenBucket | None = None
@@ -96,7 +96,7 @@ class Turns:
         """
         lane = self._lane(merchant)
         lane.bound(most or self.prefetch, rate, self._clock)
-        if not self._patient and self._has_no_room(lane, released):
+        if self._bounded and self._has_no_room(lane, released):
             return Refused.NO_ROOM
         if not lane.waiting and not self._round and self._may_start(lane) and self._may_run():
             return self._start(lane)
@@ -174,9 +174,10 @@ class Turns:
         no more than is left free, and until it has proved quick no more than a share of that: no burst to merchants
         that hang, or begin to hang, fills the process before that is known.
         """
+        if not self._bounded or lane.running == 0:
+            return lane.may_run()
         free = self.prefetch - self._taken
-        most = free if lane.quick else self._share * free
-        return lane.may_run() and (lane.running == 0 or lane.running < most)
+        return lane.running < (free if lane.quick else self._share * free) and lane.may_run()
 
     def _may_run(self) -> bool:
         return (self._most is None or self._taken < self._most) and (self._bucket is None or self._bucket.pause == 0)
@@ -217,7 +218,7 @@ class Turns:
         """Those that came to a lane before it proved slow. A lane that is ready waits for the process's own bounds,
         which is no merchant's fault.
         """
-        if self._patient:
+        if not self._bounded:
             return
         now, leaving = self._clock(), 0
         for lane in self._waiting.values():

@@ -165,6 +165,9 @@ class RunningService:
             self._news.notify_all()
 
 
+#: For services without an agent under load: what is held stays held there, so nothing is held for want of room.
+ROOMY = {"NOTIFIER_ISOLATION__CONCURRENCY": "2000", "NOTIFIER_ISOLATION__SHARE": "1"}
+
 #: For tests that are about tier processes and the master alone: each further process costs a start.
 TIERS_ALONE = ("--no-agent", "--no-api")
 

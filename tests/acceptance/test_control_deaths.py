@@ -15,7 +15,7 @@ from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from notifier.supervision.operator import Operator
 from tests.acceptance.control import Producer, operator_of, until_slot
-from tests.acceptance.service import environment, notifier, running
+from tests.acceptance.service import ROOMY, environment, notifier, running
 
 
 async def killed_one(operator: Operator, draw: random.Random) -> bool:
@@ -47,7 +47,7 @@ async def test_children_killed_at_random_under_load_lose_nothing_and_poison_nobo
         namespace,
         NOTIFIER_LADDER=",".join(names),
         NOTIFIER_LOG__LEVEL="warning",
-        NOTIFIER_ISOLATION__CONCURRENCY="1000",  # nothing is held for want of room: no agent would bring it back
+        **ROOMY,
     )
     draw = random.Random(deaths)
     scripts = {"/fails-once": Script.parse("500,ok"), "/slow": Script.parse("slow:0.3")}

@@ -13,7 +13,7 @@ import pytest
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, handled, operator_of, slot_of, until_restarting, until_slot
-from tests.acceptance.service import environment, notifier, running
+from tests.acceptance.service import ROOMY, environment, notifier, running
 
 SLOTS = ("tier:1s", "tier:2s")
 
@@ -30,7 +30,7 @@ async def in_queue(variables: dict[str, str], queue: str) -> int:
 
 
 async def test_a_paused_tier_loses_nothing_and_delivers_late(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s", **ROOMY)
     async with (
         Simulator() as merchant,
         running(variables) as service,
@@ -58,7 +58,7 @@ async def test_a_paused_tier_loses_nothing_and_delivers_late(broker: Any, namesp
 
 
 async def test_a_pause_lets_what_runs_finish_and_gives_the_rest_back(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
     async with (
         Simulator({"/slow": Script.parse("slow:2")}) as merchant,
         running(variables) as service,
@@ -88,7 +88,7 @@ async def test_a_pause_lets_what_runs_finish_and_gives_the_rest_back(broker: Any
 
 
 async def test_a_drain_starts_nothing_that_still_waited_for_its_turn(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
     async with (
         Simulator({"/slow": Script.parse("slow:1")}) as merchant,
         running(variables) as service,
@@ -110,7 +110,7 @@ async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
     broker: Any, namespace: str, rounds: int
 ) -> None:
     """Judged by the receiver, under load, also while a slot restarts."""
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_LOG__LEVEL="warning")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_LOG__LEVEL="warning", **ROOMY)
     async with (
         Simulator({"/m0": Script.parse("500,ok")}) as merchant,
         running(variables),
@@ -143,7 +143,7 @@ async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
 
 
 async def test_the_answer_to_a_block_waits_for_running_callbacks_but_not_for_long(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
     scripts = {"/short": Script.parse("slow:0.5"), "/long": Script.parse("slow:4")}
     async with (
         Simulator(scripts) as merchant,
@@ -165,7 +165,7 @@ async def test_the_answer_to_a_block_waits_for_running_callbacks_but_not_for_lon
 
 
 async def test_what_is_blocked_is_held_with_its_payload(broker: Any, namespace: str) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
     async with (
         Simulator() as merchant,
         running(variables) as service,
@@ -188,7 +188,7 @@ async def test_what_is_blocked_is_held_with_its_payload(broker: Any, namespace: 
 async def test_a_restarted_child_keeps_pause_and_block_from_before_its_first_callback(
     broker: Any, namespace: str
 ) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s,2s", **ROOMY)
     async with (
         Simulator({"/m0": Script.parse("ok")}) as merchant,
         running(variables) as service,
@@ -221,7 +221,7 @@ async def test_a_restarted_child_keeps_pause_and_block_from_before_its_first_cal
 async def test_prefetch_concurrency_and_log_level_change_live_and_nonsense_is_the_slots_error(
     broker: Any, namespace: str
 ) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_LOG__LEVEL="warning")
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_LOG__LEVEL="warning", **ROOMY)
     async with (
         Simulator(default=Script.parse("slow:0.5")) as merchant,
         running(variables) as service,

@@ -19,12 +19,9 @@ from notifier.domain.tier import Tier
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, operator_of
-from tests.acceptance.service import environment, notifier, running, runtime_dir
+from tests.acceptance.service import ROOMY, environment, notifier, running, runtime_dir
 from tests.conftest import TIERS
 from tests.integration.amqp.queues import Bench
-
-#: What is held waits for an agent, and here is none: a machine that is busy for a moment must not make lanes overflow.
-ROOMY = {"NOTIFIER_ISOLATION__CONCURRENCY": "500", "NOTIFIER_ISOLATION__SHARE": "1"}
 
 MERCHANTS = [f"shop-{number}" for number in range(24)]
 

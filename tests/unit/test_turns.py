@@ -275,3 +275,11 @@ async def test_thousands_of_merchants_leave_no_lanes_behind() -> None:
     for number in range(5000):
         await stage.over(await stage.ask(f"m-{number}"))
     assert len(stage.turns._lanes) <= 1001
+
+
+async def test_a_share_of_one_is_no_bound() -> None:
+    stage = Stage(share=1)
+    asked = await stage.many(200, most=150)
+    stage.now += 10 * SLOW
+    await stage.look()
+    assert state([*asked, await stage.ask(most=150)]) == "1" * 150 + "-" * 51

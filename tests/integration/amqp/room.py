@@ -24,6 +24,8 @@ from notifier.sections import Isolation
 Answer = Outcome | BaseException
 AT_ONCE = Tier(0)
 DEFAULT_LADDER = Ladder.parse("0s,5s,1s")
+#: For what is not about isolation: nothing is held for want of room.
+ROOMY = Isolation(share=1)
 
 
 class Scripted:
@@ -140,7 +142,7 @@ async def at_work(
         lookup or known.get,
         most_payload=most_payload,
         cancelled=cancelled,
-        isolation=isolation,
+        isolation=isolation or ROOMY,
         prefetch=prefetch,
         breakers=breakers,
         overflowed=overflowed,
