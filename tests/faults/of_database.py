@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -36,6 +36,7 @@ async def disk_full(field: Field, number: int) -> Window:
     """Not a byte is left where the SQLite file is."""
     assert field.around.small is not None
     began = time.time() * 1000
+    await asyncio.to_thread(_emptied, field.around.small.place / "ledger.db")
     field.around.small.fill()
     try:
         async with _without_a_database(field):
@@ -43,6 +44,12 @@ async def disk_full(field: Field, number: int) -> Window:
     finally:
         field.around.small.free()
     return await _written_again(field, began)
+
+
+def _emptied(file: Path) -> None:
+    """Give the file system back what SQLite keeps of it for its log: in that it could go on for a good while."""
+    with contextlib.closing(sqlite3.connect(file, timeout=30)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 async def killed(field: Field, number: int) -> Window:
@@ -71,7 +78,7 @@ async def _begins_again(field: Field, began: float) -> Window:
     return await _written_again(field, began)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _without_a_database(field: Field) -> AsyncIterator[None]:
     """It bit when the ledger stands still and facts wait at the broker; nobody else may notice."""
     await asyncio.sleep(1)  # what the agent had in hand is written or given up
