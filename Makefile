@@ -1,6 +1,6 @@
 # Every target does the set-up it needs; the second time that takes no time. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run broker test test-long check bench bench-peers clean
+.PHONY: help setup run broker test test-long faults faults-check check bench bench-peers clean
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -11,7 +11,7 @@ BOUND := $(shell setpriv --pdeathsig TERM true 2>/dev/null && echo setpriv --pde
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## virtual environment, dependencies and RabbitMQ (its service stays off)
 	@scripts/rabbitmq.sh
@@ -35,6 +35,12 @@ test-long: setup ## the long repeats: hundreds of killed processes, thousands of
 	@scripts/chromium.sh
 	@scripts/postgres.sh
 	$(BOUND) $(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
+
+faults: setup ## every fault, ten times each; the table goes into docs/reliability.md (ARGS="--only TEXT --repeats N")
+	$(BOUND) $(BIN)/python -m tests.faults --page docs/reliability.md --json .faults.json $(ARGS)
+
+faults-check: setup ## plant bugs one at a time: the fault suite must fail on each
+	$(BOUND) $(BIN)/python -m tests.faults.check $(ARGS)
 
 check: $(READY) ## linter, formatter and type checker
 	$(BIN)/ruff check .

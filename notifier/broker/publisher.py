@@ -29,6 +29,13 @@ _LARGE = 16_384
 _HEADERS_NEVER_CHECKED = 16_384
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SILENCE = 5.0
+#: Seconds of refusals after which the channel is doubted: RabbitMQ 3.10 never tells a channel that was refused for a
+#: length limit that the limit is gone, when it went with its policy (rabbit_fifo, evaluate_limit). A fresh one asks.
+_DOUBT = 10.0
+#: Seconds after which an unconfirmed publish counts as forgotten, if others that began `_SILENCE` later were confirmed;
+#: a broker that is merely slow, or under an alarm, confirms nothing. RabbitMQ 3.10 forgets one that met a quorum queue
+#: between two leaders (rabbit_fifo_client: rejected, leader undefined), and all that follow it on its channel.
+_FORGOTTEN = 15.0
 
 _NO_EXCHANGE = re.compile(r"no exchange '(?P<exchange>[^']*)'")
 _TOO_LARGE = re.compile(r"message size (?P<size>\d+)\D+(?P<most>\d+)")
@@ -52,12 +59,15 @@ class Publisher:
         self._link = Link(urls, name, self._prepare, confirms=True)
         self._name = name
         self._unconfirmed: dict[str, float] = {}
+        self._refused: dict[tuple[str, str], float] = {}
+        self._prepared = 0.0
+        self._newest_confirmed = 0.0
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, patience: float | None = None, waiting: Waiting | None = None) -> None:
         """Connect and declare; see Link.start for the arguments and errors."""
         await self._link.start(patience, waiting)
-        self._watch = asyncio.create_task(self._tell_of_silence(), name=f"{self._name} watch")
+        self._watch = asyncio.create_task(self._watch_confirms(), name=f"{self._name} watch")
 
     async def close(self) -> None:
         """Close the connection; calls in flight are cancelled by their owners. Twice is fine."""
@@ -87,10 +97,15 @@ class Publisher:
         """
         if message.message_id is None:
             raise ValueError("a publish needs a message_id: returns are matched by it")
-        self._unconfirmed[message.message_id] = time.monotonic()
+        self._unconfirmed[message.message_id] = began = time.monotonic()
         try:
             while not await self._published(message, exchange, routing_key, mandatory):
                 pass
+            self._refused.pop((exchange, routing_key), None)
+            self._newest_confirmed = max(self._newest_confirmed, began)
+        except PublishRefused:
+            self._doubt(exchange, routing_key)
+            raise
         finally:
             self._unconfirmed.pop(message.message_id, None)
 
@@ -170,27 +185,49 @@ class Publisher:
             )
         return None
 
+    def _doubt(self, exchange: str, routing_key: str) -> None:
+        """Begin a new connection when refusals on this one have lasted for long."""
+        now = time.monotonic()
+        since = self._refused.setdefault((exchange, routing_key), now)
+        if now - max(since, self._prepared) > _DOUBT:
+            logs.event("publish.doubted", logging.WARNING, refused_s=round(now - since, 1), to=routing_key)
+            self._prepared = now  # once, not by each that is refused meanwhile
+            self._link.reopen()
+
     async def _prepare(self, channel: Channel) -> None:
         await declare.declare(channel, self._topology)
+        self._prepared = time.monotonic()
 
-    async def _tell_of_silence(self) -> None:
-        """A broker that blocks publishers is silent; say so, since a notification cannot settle meanwhile."""
-        told = False
+    async def _watch_confirms(self) -> None:
+        """A broker that blocks publishers is silent: say so, since a notification cannot settle meanwhile. One that has
+        forgotten a publish is not: then begin a new connection, and the publish is repeated.
+        """
+        told, suspect = False, None
         while True:
             await asyncio.sleep(_SILENCE)
-            oldest = min(self._unconfirmed.values(), default=None)
-            silent = oldest is not None and time.monotonic() - oldest > _SILENCE
-            if silent and oldest is not None:
+            now = time.monotonic()
+            name, began = min(self._unconfirmed.items(), key=lambda each: each[1], default=("", now))
+            silent = now - began > _SILENCE
+            if silent:
                 logs.event(
                     "publish.waiting",
                     logging.WARNING,
                     unconfirmed=len(self._unconfirmed),
-                    oldest_s=round(time.monotonic() - oldest, 1),
+                    oldest_s=round(now - began, 1),
                     hint="the broker does not confirm: is it down, under a memory or disk alarm, without a leader?",
                 )
             elif told:
                 logs.event("publish.resumed")
             told = silent
+            forgotten = self._is_overtaken(began, now)
+            if forgotten and name == suspect:  # at two looks: not in the middle of many confirms after an alarm
+                logs.event("publish.forgotten", logging.WARNING, unconfirmed_s=round(now - began, 1))
+                self._link.reopen()
+            suspect = name if forgotten else None
+
+    def _is_overtaken(self, began: float, now: float) -> bool:
+        since = max(began, self._prepared)
+        return now - since > _FORGOTTEN and self._newest_confirmed > since + _SILENCE
 
 
 def _check_size(message: Message, properties: spec.Basic.Properties, channel: Channel) -> None:

@@ -25,6 +25,7 @@ from notifier.delivery.attempt import Attempt
 from notifier.delivery.breaker import Breakers
 from notifier.delivery.callback import Callback
 from notifier.delivery.facts import Recorder
+from notifier.delivery.failpoints import FailPoints
 from notifier.delivery.inflight import InFlight, Work
 from notifier.delivery.lane import Refused, Turn
 from notifier.delivery.tally import Tally
@@ -50,7 +51,7 @@ class DeliveryRoom:
     a notification, by its id, was given up, or None; asked likewise. Both may raise RegistryUnreadable. most_payload:
     bytes. prefetch: deliveries that may be in hand. overflowed: see `Turns`. strict: one callback at a time to each
     merchant, and what comes meanwhile waits. clock: Unix seconds. unforeseen: hears of what should not have been
-    raised.
+    raised. points: where tests of faults kill the process.
 
     turns: whose turn it is. breakers: who is left alone for a while. tally: what came of the callbacks.
     """
@@ -75,6 +76,7 @@ class DeliveryRoom:
         strict: bool = False,
         clock: Callable[[], float] = time.time,
         unforeseen: Callable[[BaseException], None] | None = None,
+        points: FailPoints | None = None,
     ) -> None:
         self._isolation = isolation or Isolation()
         self.turns = Turns(
@@ -95,6 +97,7 @@ class DeliveryRoom:
         self.strict = strict
         self._clock = clock
         self._unforeseen = unforeseen
+        self._points = points or FailPoints()
         self._aside: list[Delivery] | None = None
         self._in_flight = InFlight()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,6 +230,8 @@ class DeliveryRoom:
 
     async def _attempt(self, work: Work, notification: Notification) -> Attempt | Held | Stopped:
         """Call back and decide. Between the last look at the merchant and the callback nothing else runs."""
+        await self._points.reach("before-callback")
+        await self._points.reach("during-callback")
         merchant, refused = await self._looked(notification)
         if refused is not None:
             return refused
@@ -272,10 +277,12 @@ class DeliveryRoom:
             now_ms=now_ms,
         )
         concluded = fact.concluded(notification, self._tier, decision, now_ms)
+        await self._points.reach("before-fact")
         await self._recorder.record(attempted, *([concluded] if concluded else []))
         if isinstance(decision, NextTier):
             waiting = notification.climbing(attempt.ladder, decision.tier, decision.step, self._now_ms())
             message = wire.write(waiting, fresh_message_id())
+            await self._points.reach("before-republish")
             await self._publisher.insist_by(self._topology.way(decision.tier), message)
         await self._acknowledge(work)
 
@@ -324,6 +331,7 @@ class DeliveryRoom:
 
     async def _acknowledge(self, work: Work) -> None:
         """The last effect."""
+        await self._points.reach("before-ack")
         self._in_flight.remember(work)
         acknowledged = None
         while acknowledged is not work.delivery:  # a redelivery may be adopted while the ack of the lost one is written

@@ -21,6 +21,7 @@ from notifier.delivery.callback import Callback, UserCallback
 from notifier.delivery.careful import PREFETCH, CarefulStart
 from notifier.delivery.delivery import DeliveryRoom
 from notifier.delivery.facts import Recorder
+from notifier.delivery.failpoints import fail_points
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
 from notifier.errors import ChildFailed
@@ -80,6 +81,7 @@ class TierProcess:
             overflowed=self._sharing.overflowed,
             strict=settings.strict_order,
             unforeseen=self._extensions.exception,
+            points=fail_points(slot),
         )
         self._careful = self._careful_start()
         self._careful_time: asyncio.Task[None] | None = None

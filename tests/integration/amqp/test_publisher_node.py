@@ -11,12 +11,13 @@ import pytest
 from publishing import message, publishing
 from queues import Bench
 
+from notifier.broker import publisher as publisher_module
 from notifier.broker.consumer import Consumer, Delivery
 from notifier.broker.node import PrivateNode
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology, Way
 from notifier.domain.tier import Tier
-from notifier.errors import ConfigurationError, MessageTooLarge
+from notifier.errors import ConfigurationError, MessageTooLarge, PublishRefused
 
 WORK = Tier(0)
 ROOMY = ("absolute", "1GiB")
@@ -145,3 +146,66 @@ async def test_a_missing_permission_is_a_matter_of_configuration(
     assert "must be allowed to configure, write and read what begins with the namespace" in str(refused.value)
     assert "hush" not in str(refused.value)
     await publisher.close()
+
+
+async def test_after_a_length_limit_was_taken_back_what_was_refused_is_published_all_the_same(
+    own_node: PrivateNode, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ 3.10.8 goes on refusing on the old channel for ever: the policy's end is told to nobody."""
+    monkeypatch.setattr(publisher_module, "_DOUBT", 1.0)
+    way, refused = Way(topology.work, "0s"), 0
+    async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
+        pattern = f"^{topology.work_queue(WORK)}$"
+        await own_node.ctl("set_policy", "limit", pattern, '{"max-length":1}', "--apply-to", "queues")
+        while not refused:  # a policy reaches its queue a moment after it was set
+            try:
+                await publisher.publish_by(way, message())
+            except PublishRefused:
+                refused += 1
+        await own_node.ctl("clear_policy", "limit")
+        await publisher.insist_by(way, message(b"refused"))
+        await publisher.publish_by(way, message(b"after"))
+
+
+async def test_a_publish_that_the_broker_forgot_while_it_confirmed_others_is_repeated_on_a_new_connection(
+    own_node: PrivateNode, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue's process stands still here. RabbitMQ 3.10.8 forgets what meets a queue between two leaders."""
+    monkeypatch.setattr(publisher_module, "_FORGOTTEN", 1.0)
+    monkeypatch.setattr(publisher_module, "_SILENCE", 0.3)
+    process = f"whereis('%2F_{topology.work_queue(WORK)}')"
+    way = Way(topology.work, "0s")
+
+    async def going_on(publisher: Publisher) -> None:
+        while True:
+            await publisher.publish_by(Way("", topology.ledger), message(b"[]"))
+
+    async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
+        channel = await publisher._link.channel()
+        await publisher.publish_by(way, message(b"first"))  # the channel asks the queue only before its first
+        await own_node.ctl("eval", f"sys:suspend({process}).")
+        forgotten = asyncio.create_task(publisher.publish_by(way, message(b"forgotten")))
+        others = asyncio.create_task(going_on(publisher))
+        await asyncio.wait([channel.closing])
+        assert not forgotten.done()
+        others.cancel()
+        await own_node.ctl("eval", f"sys:resume({process}).")
+        await forgotten
+
+
+async def test_while_the_broker_confirms_nothing_at_all_the_connection_is_kept(
+    own_node: PrivateNode, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "_FORGOTTEN", 0.5)
+    monkeypatch.setattr(publisher_module, "_SILENCE", 0.1)
+    async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
+        channel = await publisher._link.channel()
+        await own_node.ctl("set_vm_memory_high_watermark", "0")
+        waiting = [asyncio.create_task(publisher.publish_by(Way(topology.work, "0s"), message()))]
+        for _ in range(20):  # twenty looks of the watch, with a newer one each
+            await asyncio.sleep(0.1)
+            waiting.append(asyncio.create_task(publisher.publish_by(Way("", topology.ledger), message(b"[]"))))
+        assert not channel.is_closed
+        await own_node.ctl("set_vm_memory_high_watermark", *ROOMY)
+        await asyncio.gather(*waiting)
+        assert not channel.is_closed

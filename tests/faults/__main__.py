@@ -1,0 +1,103 @@
+"""`make faults`: every fault, so many times, judged; the table goes into docs/reliability.md.
+
+    python -m tests.faults [--only TEXT]… [--repeats N] [--json FILE] [--page FILE]
+
+Exit code 1 when a promise was broken, or a fault did not bite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from notifier.broker.node import PrivateNode
+from tests.faults.bout import bout
+from tests.faults.broker import BrokerUnderTest
+from tests.faults.cluster import cluster
+from tests.faults.fault import Fault
+from tests.faults.field import PER_SECOND, standing
+from tests.faults.report import Row, as_json, between_markers, markdown, merged, read
+from tests.faults.table import FAULTS
+
+
+async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND) -> list[Row]:
+    """One row per fault, each on a broker that the last one left whole, with a service of its own."""
+    rows: list[Row] = []
+    for is_cluster, some in itertools.groupby(faults, key=lambda fault: fault.cluster):
+        async with cluster() if is_cluster else _single() as broker:
+            for fault in some:
+                row = await _row(broker, fault, repeats or fault.repeats, per_second)
+                rows.append(replace(row, per_second=per_second, day=f"{datetime.now(UTC):%Y-%m-%d}"))
+                _tell(rows[-1])
+    return rows
+
+
+@contextlib.asynccontextmanager
+async def _single() -> AsyncIterator[BrokerUnderTest]:
+    async with await PrivateNode.start(plugin=False) as node:
+        yield BrokerUnderTest(node)
+
+
+async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: int) -> Row:
+    print(f"{fault.name} × {repeats} …", file=sys.stderr, flush=True)
+    try:
+        async with standing(
+            broker, through_line=fault.through_line, api=fault.api, settings=fault.settings, per_second=per_second
+        ) as field:
+            return Row.of(fault.name, repeats, await bout(field, fault, repeats))
+    except Exception as error:  # the others are still worth knowing
+        traceback.print_exc()
+        return Row.unjudged(fault.name, f"{type(error).__name__}: {error}")
+
+
+def _tell(row: Row) -> None:
+    print(
+        f"  {'good' if row.good else 'FAILED'}: sent {row.sent}, lost {row.lost}, early {row.early}, "
+        f"duplicated {row.duplicated}, recovered p50 {row.recover_p50:.1f} s, max {row.recover_max:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    for said in [*row.violations, *([row.problem] if row.problem else [])]:
+        print(f"    {said}", file=sys.stderr, flush=True)
+
+
+def _chosen(texts: Sequence[str]) -> list[Fault]:
+    return [fault for fault in FAULTS if not texts or any(text in fault.name for text in texts)]
+
+
+def main() -> int:
+    """Run what was asked for."""
+    asked = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
+    asked.add_argument("--only", action="append", default=[], help="faults whose name contains this")
+    asked.add_argument("--repeats", type=int, help="of each fault; what the table of faults says otherwise")
+    asked.add_argument("--per-second", type=int, default=PER_SECOND, help="notifications per second")
+    asked.add_argument("--json", type=Path, help="where the rows go, beside those of faults that are not run")
+    asked.add_argument("--page", type=Path, help="the page that gets the table between its markers")
+    given = asked.parse_args()
+    for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
+        del os.environ[name]  # settings of the developer must not change what is tested
+    logging.getLogger("notifier").setLevel(logging.CRITICAL)  # what the load meets is no news
+    rows = asyncio.run(run(_chosen(given.only), given.repeats, given.per_second))
+    kept = read(given.json.read_text()) if given.json and given.json.exists() else []
+    table = merged(kept, rows, [fault.name for fault in FAULTS])
+    print(markdown(table))
+    if given.json:
+        given.json.write_text(json.dumps(as_json(table), indent=1) + "\n")
+    if given.page:
+        given.page.write_text(between_markers(given.page.read_text(), markdown(table)))
+    return 0 if all(row.good for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,160 @@
+"""The field: broker, service, load and merchants, and what a fault may do with them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from notifier.broker.cleanup import delete_namespace
+from notifier.domain.tier import Tier
+from notifier.errors import NotifierError
+from tests.acceptance.service import SECRET, environment
+from tests.acceptance.truth import Books
+from tests.faults.broker import BrokerUnderTest
+from tests.faults.line import BrokerLine
+from tests.faults.load import Load
+from tests.faults.receiver import Receiver, receiving
+from tests.faults.service import LADDER, ServiceUnderTest
+from tests.faults.verdict import Evidence, Sent, Told, Window, outstanding
+
+#: Where callbacks may go: the merchants listen there, and at a second address, at which nothing may ever arrive.
+ALLOWED = "127.0.0.1/32"
+#: Notifications per second.
+PER_SECOND = 200
+#: Seconds for everything to be on time again after a fault, and to be drained at the end: late is not lost.
+_CALM, _DRAIN = 90.0, 240.0
+#: Milliseconds of lateness below which things count as calm again.
+_ON_TIME = 400.0
+#: Milliseconds between a first attempt and a second.
+_SECOND_DELAY = 2000.0
+
+
+@dataclass
+class Field:
+    """What a fault has in its hands. line: the service's and the load's way to the broker, None when they go direct."""
+
+    broker: BrokerUnderTest
+    service: ServiceUnderTest
+    load: Load
+    receiver: Receiver
+    line: BrokerLine | None
+    namespace: str
+
+    @property
+    def books(self) -> Books:
+        """The ledger."""
+        variables = self.service.variables
+        return Books(variables.get("NOTIFIER_DATABASE_URL", f"sqlite:///{variables['NOTIFIER_STATE_DIR']}/ledger.db"))
+
+    async def calm(self) -> None:
+        """Wait until every slot is ready and what is handed in from now on comes on time, first and second attempts."""
+        await self.service.ready()
+        watch = _Punctuality(self)
+        try:
+            await self.receiver.until(watch.seen, _CALM, "deliveries were on time")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {watch}") from None
+
+    async def drained(self, windows: Sequence[Window]) -> Evidence:
+        """Wait until everything sent has arrived and no queue holds anything; with what there is when that fails."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN):
+                await self.load.told()
+                await self.receiver.until(
+                    lambda: not outstanding(self.load.sent, self.receiver.arrivals), _DRAIN, "all had arrived"
+                )
+                while any((await self.broker.depths(self.namespace)).values()):  # noqa: ASYNC110  a queue tells nobody
+                    await asyncio.sleep(0.2)
+        return await self._evidence(windows)
+
+    async def _evidence(self, windows: Sequence[Window]) -> Evidence:
+        ids = {each.id for each in self.load.sent}
+        rows = await self.books.rows("SELECT notification, number, started, status FROM attempts")
+        status = await self.books.rows("SELECT id, status FROM notifications")
+        return Evidence(
+            sent=list(self.load.sent),
+            arrivals=list(self.receiver.arrivals),
+            rows=[
+                Told(name, number, float(started), answered=code is not None)
+                for name, number, started, code in rows
+                if name in ids
+            ],
+            status={name: said for name, said in status if name in ids},
+            depths=await self.broker.depths(self.namespace),
+            windows=windows,
+        )
+
+    def forget(self) -> None:
+        """What was sent and came until now is judged."""
+        self.load.sent = []
+        self.receiver.forget()
+
+
+class _Punctuality:
+    """Whether what is handed in from now on comes on time. Reads each arrival once: there are hundreds per second."""
+
+    def __init__(self, field: Field) -> None:
+        self._field = field
+        self._handed_in, self._read = len(field.load.sent), len(field.receiver.arrivals)
+        self._unstamped: list[Sent] = []
+        self._due: dict[str, float] = {}
+        self._prompt: set[int] = set()
+        self._late = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"on time were attempts {sorted(self._prompt)}, the last one came {self._late:.0f} ms late; "
+            f"{self._field.load.unconfirmed} publishes are unconfirmed"
+        )
+
+    def seen(self) -> bool:
+        """First and second attempts, one of each at least."""
+        sent, arrivals = self._field.load.sent, self._field.receiver.arrivals
+        self._unstamped += sent[self._handed_in :]
+        self._handed_in = len(sent)
+        self._due |= {each.id: each.enqueued_at + each.delays[0] for each in self._unstamped if each.enqueued_at}
+        self._unstamped = [each for each in self._unstamped if not each.enqueued_at]
+        for arrival in arrivals[self._read :]:
+            if (due := self._due.get(arrival.id)) is not None:
+                self._late = arrival.moment - due
+                if self._late < _ON_TIME:
+                    self._prompt.add(arrival.attempt)
+                self._due[arrival.id] = arrival.moment + _SECOND_DELAY
+        self._read = len(arrivals)
+        return {1, 2} <= self._prompt
+
+
+@contextlib.asynccontextmanager
+async def standing(
+    broker: BrokerUnderTest,
+    *,
+    through_line: bool = False,
+    api: bool = False,
+    settings: Mapping[str, str] | None = None,
+    per_second: int = PER_SECOND,
+) -> AsyncIterator[Field]:
+    """A field on this broker, in a namespace of its own, with a service that is ready and everything old enough.
+
+    settings: further variables of its environment.
+    """
+    namespace = f"faults-{secrets.token_hex(4)}"
+    async with contextlib.AsyncExitStack() as stack:
+        line = await stack.enter_async_context(BrokerLine(broker.url)) if through_line else None
+        variables = environment(
+            line.url if line else broker.url, namespace, NOTIFIER_LADDER=LADDER, NOTIFIER_EGRESS__ALLOW=ALLOWED
+        )
+        receiver = await stack.enter_async_context(receiving(SECRET))
+        service = ServiceUnderTest(variables, *(() if api else ("--no-api",)))
+        try:
+            await service.start()
+            await broker.settled()
+            async with Load(variables, receiver.url, per_second) as load:
+                yield Field(broker, service, load, receiver, line, namespace)
+        finally:
+            await service.stop()
+            with contextlib.suppress(NotifierError):  # a broker that did not come back has nothing to be tidied
+                tiers = [Tier.parse(name) for name in ("1s", "2s")]
+                await delete_namespace(broker.url.split(",")[0], namespace, tiers)

@@ -1,0 +1,87 @@
+"""Faults of the other processes: master, agent, API; the end of the whole service; processes that stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.faults.errors import DidNotBite
+from tests.faults.fault import Strike
+from tests.faults.field import Field
+from tests.faults.service import TIERS
+from tests.faults.verdict import Window
+
+#: Seconds that a process stands still: longer than the master's patience with one that hangs, 30 s.
+STILL = 40.0
+#: Seconds after which a process surely stands still, and before which the master surely has not replaced it.
+_SURE, _PATIENCE = 1.0, 28.0
+
+
+async def agent_killed(field: Field, number: int) -> Window:
+    """kill -9 of the agent."""
+    began, restored = await field.service.kill("agent")
+    return Window(began, began, restored)
+
+
+async def api_killed(field: Field, number: int) -> Window:
+    """kill -9 of the API."""
+    began, restored = await field.service.kill("api")
+    return Window(began, began, restored)
+
+
+async def master_killed(field: Field, number: int) -> Window:
+    """kill -9 of the master; its children end by themselves, and the service is started again."""
+    began = time.time() * 1000
+    await field.service.killed()
+    ended = time.time() * 1000
+    await field.service.start()
+    return Window(began, ended, time.time() * 1000)
+
+
+async def service_ended(field: Field, number: int) -> Window:
+    """SIGTERM to the service under load: it drains and exits 0; then it is started again."""
+    began = time.time() * 1000
+    code = await field.service.stop()
+    if code != 0:
+        raise AssertionError(f"SIGTERM under load: the service exited with {code}")
+    ended = time.time() * 1000
+    await field.service.start()
+    return Window(began, ended, time.time() * 1000)
+
+
+def stood_still(*slots: str) -> Strike:
+    """SIGSTOP to these processes at once, SIGCONT after a while; `master` is the master itself.
+
+    What stands still for longer than the master has patience is replaced meanwhile.
+    """
+
+    async def strike(field: Field, number: int) -> Window:
+        pids = [field.service.master if slot == "master" else await field.service.pid(slot) for slot in slots]
+        began, came = time.time() * 1000, len(field.receiver.arrivals)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(_SURE)
+        if not all(_is_stopped(pid) for pid in pids):
+            raise DidNotBite(f"not all of {slots} stand still")
+        await asyncio.sleep(STILL - _SURE)  # the length of the standstill is what is tested
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # replaced
+                os.kill(pid, signal.SIGCONT)
+        ended = time.time() * 1000
+        meanwhile = (began + 1000 * _SURE, began + 1000 * _PATIENCE)
+        if set(TIERS) <= set(slots) and any(
+            meanwhile[0] < arrival.moment < meanwhile[1] for arrival in field.receiver.arrivals[came:]
+        ):
+            raise DidNotBite("requests came while all tier processes stood still")
+        await field.service.ready()
+        return Window(began, ended, time.time() * 1000)
+
+    return strike
+
+
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

@@ -1,0 +1,39 @@
+"""The table of faults, in the order in which they are run and reported. A new one is a line here."""
+
+from __future__ import annotations
+
+from tests.faults import of_broker, of_cluster, of_line, of_merchants, of_processes, of_queues, of_tiers
+from tests.faults.fault import Fault
+
+POINTS = ("before-callback", "during-callback", "before-fact", "before-republish", "before-ack")
+
+FAULTS: tuple[Fault, ...] = (
+    *(Fault(f"tier process: kill -9 {point.replace('-', ' ')}", of_tiers.killed_at(point)) for point in POINTS),
+    Fault("tier process: kill -9 at any moment", of_tiers.killed_from_outside),
+    Fault("master: kill -9", of_processes.master_killed),
+    Fault("agent: kill -9", of_processes.agent_killed),
+    Fault("api: kill -9", of_processes.api_killed, api=True),
+    Fault("service: SIGTERM under load", of_processes.service_ended),
+    Fault("tier processes: SIGSTOP 40 s", of_processes.stood_still("tier:1s", "tier:2s"), repeats=5),
+    Fault("master, agent: SIGSTOP 40 s", of_processes.stood_still("master", "agent"), repeats=5),
+    Fault("broker: kill -9", of_broker.killed),
+    Fault("broker: graceful restart", of_broker.restarted),
+    Fault("broker: SIGSTOP 6 s, 25 s", of_broker.stood_still),
+    Fault("broker: memory alarm", of_broker.memory_alarm),
+    Fault("broker: disk alarm", of_broker.disk_alarm),
+    Fault("line: reset", of_line.reset, through_line=True),
+    Fault("line: half-open", of_line.half_open, through_line=True),
+    Fault("line: slow", of_line.slow, through_line=True),
+    Fault("line: cut inside a publish", of_line.cut_inside_a_publish, through_line=True),
+    Fault("line: cut between publish and confirm", of_line.cut_before_a_confirm, through_line=True),
+    Fault("wait queues at their length limit", of_queues.wait_queues_at_their_limit),
+    Fault("work queue deleted", of_queues.work_queue_deleted),
+    Fault("consumers cancelled", of_queues.consumers_cancelled, through_line=True),
+    Fault("channel closed (exchange deleted)", of_queues.exchange_deleted),
+    Fault("consumer timeout", of_queues.consumer_timeout),
+    Fault("merchant: address that is not allowed", of_merchants.at_forbidden_addresses),
+    Fault("merchant: three times its cap at once", of_merchants.crowded),
+    Fault("cluster of three: rolling restart", of_cluster.rolling_restart, cluster=True, repeats=4),
+    Fault("cluster of three: kill -9 of the leader's node", of_cluster.leader_killed, cluster=True),
+    Fault("cluster of three: kill -9 of two nodes", of_cluster.two_of_three_killed, cluster=True),
+)

@@ -1,0 +1,166 @@
+"""The verdict on evidence made by hand: every violation is found, and nothing is one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.faults.verdict import Arrival, Evidence, Sent, Told, Verdict, Window, judge, outstanding, tally
+
+DELAYS = (1000, 2000, 2000)
+#: When the fault of these cases struck, far from everything else unless a case says otherwise.
+STRUCK = 50_000.0
+
+
+def sent(name: str = "n", at: float = 0.0, attempts: int = 1, **other: Any) -> Sent:
+    return replace(Sent(name, "prompt", attempts, DELAYS, began=at, enqueued_at=at, confirmed=at + 5), **other)
+
+
+def came(moment: float, attempt: int = 1, name: str = "n", **other: Any) -> Arrival:
+    return replace(Arrival(name, attempt, moment, name), **other)
+
+
+def judged(
+    handed_in: Sequence[Sent],
+    arrivals: Sequence[Arrival],
+    *,
+    rows: Sequence[Told] | None = None,
+    windows: Sequence[Window] = (Window(STRUCK, STRUCK, STRUCK + 2000),),
+    depths: dict[str, int] | None = None,
+    status: dict[str, str] | None = None,
+) -> Verdict:
+    """rows: what came, if nothing else is said; likewise everything is completed."""
+    return judge(
+        Evidence(
+            sent=handed_in,
+            arrivals=arrivals,
+            rows=[Told(each.id, each.attempt, each.moment) for each in arrivals] if rows is None else rows,
+            status={each.id: "completed" for each in handed_in} if status is None else status,
+            depths=depths or {"work": 0},
+            windows=windows,
+        )
+    )
+
+
+GOOD = [
+    pytest.param([sent()], [came(1000, beside=20)], id="one attempt, on time, with as many beside it as may be"),
+    pytest.param([sent()], [came(999)], id="within the grain of the clocks"),
+    pytest.param([sent(attempts=2)], [came(1003), came(3004, 2)], id="two attempts, on time"),
+    pytest.param([sent(confirmed=None)], [came(1000)], id="unconfirmed, and it came"),
+    pytest.param([sent(confirmed=None, enqueued_at=None)], [], id="never accepted"),
+    pytest.param(
+        [sent(at=STRUCK - 1400)], [came(STRUCK - 100), came(STRUCK + 900)], id="doubled, in hand at the fault"
+    ),
+    pytest.param(
+        [sent(at=STRUCK - 1100, attempts=2)],
+        [came(STRUCK - 50), came(STRUCK + 2000, 2), came(STRUCK + 2100, 2)],
+        id="republished twice at the fault",
+    ),
+    pytest.param(
+        [sent(at=STRUCK - 10, confirmed=STRUCK + 3000)],
+        [came(STRUCK + 1000), came(STRUCK + 1001)],
+        id="enqueued twice at the fault",
+    ),
+]
+
+BAD = [
+    pytest.param([sent()], [], "lost", id="never came"),
+    pytest.param([sent(attempts=2)], [came(1000)], "lost", id="the second attempt never came"),
+    pytest.param([sent()], [came(900)], "early", id="first attempt a tenth early"),
+    pytest.param([sent(attempts=2)], [came(1000), came(2800, 2)], "early", id="second attempt a tenth early"),
+    pytest.param([sent(attempts=2)], [came(3000, 2), came(3500)], "order", id="second before first"),
+    pytest.param([sent()], [came(1000), came(1500)], "doubled", id="doubled without a fault"),
+    pytest.param(
+        [sent(at=STRUCK - 9000)],
+        [came(STRUCK - 8000), came(STRUCK + 100)],
+        "doubled",
+        id="doubled after a fault long after it was settled",
+    ),
+    pytest.param([sent()], [came(1000), came(3000, 2)], "doubled", id="called again after it was acknowledged"),
+    pytest.param([sent()], [came(1000), came(1000, name="x")], "strange", id="nobody sent it"),
+    pytest.param([sent()], [came(1000, key="other")], "strange", id="body of another"),
+    pytest.param([sent()], [came(1000, fault="wrong")], "strange", id="wrong signature"),
+    pytest.param([sent()], [came(1000, beside=21)], "crowded", id="one more at once than the cap"),
+]
+
+
+@pytest.mark.parametrize(("handed_in", "arrivals"), GOOD)
+def test_what_keeps_the_promises_is_no_violation(handed_in: list[Sent], arrivals: list[Arrival]) -> None:
+    confirmed = {each.id: "completed" for each in handed_in}
+    assert judged(handed_in, arrivals, status=confirmed).violations == ()
+
+
+@pytest.mark.parametrize(("handed_in", "arrivals", "kind"), BAD)
+def test_what_breaks_a_promise_is_named(handed_in: list[Sent], arrivals: list[Arrival], kind: str) -> None:
+    verdict = judged(handed_in, arrivals)
+    assert tally(verdict)[kind] == 1, verdict.violations
+    assert not verdict.good
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        pytest.param([Told("n", 1, 1000.0)], 0, id="as it came"),
+        pytest.param([], 1, id="an attempt is missing"),
+        pytest.param([Told("n", 1, 1000.0), Told("n", 1, 1000.0)], 1, id="an attempt is there twice"),
+        pytest.param([Told("n", 1, 1000.0), Told("n", 2, 3000.0, answered=False)], 1, id="an attempt that never came"),
+    ],
+)
+def test_the_ledger_must_hold_what_came(rows: list[Told], found: int) -> None:
+    assert tally(judged([sent()], [came(1000)], rows=rows))["untrue"] == found
+
+
+def test_an_attempt_in_flight_at_the_fault_may_be_missing_in_the_ledger() -> None:
+    verdict = judged(
+        [sent(at=STRUCK - 1100)],
+        [came(STRUCK - 20), came(STRUCK + 2000)],
+        rows=[Told("n", 1, STRUCK + 2000)],
+    )
+    assert verdict.good
+    assert verdict.duplicated == 1
+
+
+@pytest.mark.parametrize(("answered", "found"), [(True, 1), (False, 0)])
+def test_at_a_fault_too_an_attempt_that_was_answered_is_in_the_ledger_once(answered: bool, found: int) -> None:
+    at = STRUCK - 20
+    rows = [Told("n", 1, at), Told("n", 1, at, answered=answered)]
+    assert tally(judged([sent(at=STRUCK - 1100)], [came(at)], rows=rows))["untrue"] == found
+
+
+def test_a_notification_whose_address_is_not_allowed_must_end_as_exhausted_and_never_arrive() -> None:
+    refused = sent(attempts=0)
+    rows = [Told("n", number, 1000.0 * number, answered=False) for number in (1, 2, 3)]
+    assert judged([refused], [], rows=rows, status={"n": "exhausted"}).good
+    verdict = judged([refused], [came(1000)], rows=rows, status={"n": "completed"})
+    assert {"strange", "lost"} <= tally(verdict).keys()
+
+
+@pytest.mark.parametrize("status", ["exhausted", "attempted", "absent"])
+def test_what_the_ledger_does_not_have_as_completed_is_lost(status: str) -> None:
+    verdict = judged([sent()], [came(1000)], status={} if status == "absent" else {"n": status})
+    assert tally(verdict)["lost"] == 1
+    assert verdict.lost == 1
+
+
+def test_a_queue_that_holds_a_message_is_a_violation() -> None:
+    assert tally(judged([sent()], [came(1000)], depths={"work": 0, "wait": 1}))["undrained"] == 1
+
+
+def test_what_is_not_confirmed_is_neither_sent_nor_lost() -> None:
+    verdict = judged([sent(), sent("m", confirmed=None)], [came(1000)])
+    assert (verdict.sent, verdict.lost) == (1, 0)
+
+
+def test_recovery_lasts_until_what_was_struck_stands_and_nothing_comes_late() -> None:
+    first, second = Window(10_000, 10_000, 12_000), Window(30_000, 30_000, 30_500)
+    handed_in = [sent("early", 9_000), sent("late", 10_500), sent("prompt", 29_500)]
+    arrivals = [came(10_100, name="early"), came(14_000, name="late"), came(30_600, name="prompt")]
+    assert judged(handed_in, arrivals, windows=[first, second]).recovered == [4.0, 0.5]
+
+
+def test_outstanding_counts_confirmed_ones_that_were_not_acknowledged_yet() -> None:
+    handed_in = [sent("a", attempts=2), sent("b"), sent("c", confirmed=None), sent("d")]
+    assert outstanding(handed_in, [came(1, name="a"), came(1, name="b")]) == 2

@@ -1,0 +1,294 @@
+"""The verdict: from what was sent, received and told, and when faults struck, to figures and violations. Pure.
+
+Times are Unix milliseconds, all read from the clock of one machine.
+
+A violation is a sentence, and there is none where the promises of DESIGN §1 were kept:
+
+- lost: a confirmed notification did not reach its merchant, or the ledger does not have it as completed
+- early: an attempt began before its due moment. Of the first that is the moment stamped by the confirmed enqueue plus
+  the delay; of each further one the arrival of the attempt before it plus the delay
+- order: an attempt came without the one before it
+- doubled: a request came twice although nothing of its notification was in flight when a fault struck
+- untrue: the ledger has more or fewer attempts than came, beyond those in flight at a fault
+- strange: what nobody sent, with another body or a wrong signature
+- crowded: a merchant was called more often at once than its cap in one tier process allows
+- undrained: a queue still holds messages
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+#: What two clocks' whole milliseconds can differ by: the producer's stamp and the broker's TTL are both cut off.
+GRAIN_MS = 2.0
+#: How long before a fault something may have come that was in a process's hands when it struck; and how long after,
+#: since what had been sent is read by the merchants a moment later.
+IN_HAND_MS, ON_THE_WIRE_MS = 1000.0, 250.0
+#: `isolation.concurrency` as it is by default. All first attempts are of one tier process here, all others of another.
+CAP = 20
+#: From here on an attempt counts as late, for the time to recover.
+LATE_MS = 500.0
+
+
+@dataclass(slots=True)
+class Sent:
+    """One notification that was handed in. id: also the `key` in its body. attempts: that its merchant needs; 0 for one
+    whose address is not allowed, which must end as exhausted and never arrive.
+
+    delays: of its ladder's steps. began: when it was handed in. enqueued_at: as stamped when it was published.
+    confirmed: when the broker's confirm was there, None when it never came.
+    """
+
+    id: str
+    kind: str
+    attempts: int
+    delays: tuple[int, ...]
+    began: float | None = None
+    enqueued_at: float | None = None
+    confirmed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request, as the merchant saw it. beside: requests of this merchant's, of the same attempt, at that moment."""
+
+    id: str
+    attempt: int
+    moment: float
+    key: str
+    fault: str | None = None
+    beside: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One attempt, as the ledger has it. answered: it has an HTTP status, so a request was made."""
+
+    id: str
+    attempt: int
+    started: float
+    answered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a fault struck. began to ended: what was in flight then may be doubled; the same moment for a sudden death.
+    restored: when what was struck stood again.
+    """
+
+    began: float
+    ended: float
+    restored: float
+
+    def meets(self, start: float, end: float) -> bool:
+        """Whether something that was in flight from start to end was so at the fault."""
+        return start - ON_THE_WIRE_MS <= self.ended and end + IN_HAND_MS >= self.began
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known after a fault was repeated and everything drained.
+
+    rows: of each attempt in the ledger. status: of each notification there.
+    depths: messages that each queue still holds.
+    """
+
+    sent: Sequence[Sent]
+    arrivals: Sequence[Arrival]
+    rows: Sequence[Told]
+    status: Mapping[str, str]
+    depths: Mapping[str, int]
+    windows: Sequence[Window]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """sent: confirmed ones. duplicated: requests beyond the first of the same attempt. recovered: seconds, per window.
+
+    violations: sentences; kinds: how many of each.
+    """
+
+    sent: int
+    lost: int
+    early: int
+    duplicated: int
+    recovered: Sequence[float]
+    violations: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def good(self) -> bool:
+        """Whether every promise was kept."""
+        return not self.violations
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Hold every promise against the evidence."""
+    bench = _Bench(evidence)
+    found = {
+        "lost": bench.lost(),
+        "early": bench.early(),
+        "order": bench.disordered(),
+        "doubled": bench.doubled_without_reason(),
+        "untrue": bench.untrue(),
+        "strange": bench.strange(),
+        "crowded": bench.crowded(),
+        "undrained": [f"{queue} holds {count}" for queue, count in evidence.depths.items() if count],
+    }
+    return Verdict(
+        sent=len(bench.confirmed),
+        lost=len({said.split()[0] for said in found["lost"]}),
+        early=len(found["early"]),
+        duplicated=sum(len(moments) - 1 for came in bench.came.values() for moments in came.values()),
+        recovered=bench.recovered(),
+        violations=tuple(f"{kind}: {said}" for kind, all_said in found.items() for said in all_said),
+    )
+
+
+def outstanding(sent: Sequence[Sent], arrivals: Sequence[Arrival]) -> int:
+    """How many confirmed notifications have not yet had the attempt that their merchant acknowledges."""
+    reached: dict[str, int] = defaultdict(int)
+    for arrival in arrivals:
+        reached[arrival.id] = max(reached[arrival.id], arrival.attempt)
+    return sum(each.confirmed is not None and reached[each.id] < each.attempts for each in sent)
+
+
+class _Bench:
+    """The evidence, by notification."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._sent = {each.id: each for each in evidence.sent}
+        self.confirmed = [each for each in evidence.sent if each.confirmed is not None]
+        #: notification → attempt → moments, earliest first
+        self.came: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for arrival in sorted(evidence.arrivals, key=lambda arrival: arrival.moment):
+            self.came[arrival.id][arrival.attempt].append(arrival.moment)
+
+    def lost(self) -> list[str]:
+        missing = [each for each in self.confirmed if not self._has_all(each)]
+        said = [f"{each.id} ({each.kind}) had attempts {sorted(self._came(each.id))} only" for each in missing]
+        for each in self.confirmed:
+            status = self._evidence.status.get(each.id, "absent")
+            if status != ("exhausted" if self._is_refused(each.id) else "completed"):
+                said.append(f"{each.id} ({each.kind}) is {status} in the ledger")
+        return said
+
+    def early(self) -> list[str]:
+        said = []
+        for each in self._evidence.sent:
+            for attempt, moments in self._came(each.id).items():
+                due = self._due(each, attempt)
+                if due is not None and moments[0] < due - GRAIN_MS:
+                    said.append(f"{each.id} attempt {attempt} came {due - moments[0]:.1f} ms before it was due")
+        return said
+
+    def disordered(self) -> list[str]:
+        return [
+            f"{name} attempt {attempt} came without attempt {attempt - 1} before it"
+            for name, came in self.came.items()
+            for attempt, moments in came.items()
+            if attempt > 1 and not (attempt - 1 in came and came[attempt - 1][0] <= moments[0])
+        ]
+
+    def doubled_without_reason(self) -> list[str]:
+        said = []
+        for name, came in self.came.items():
+            doubled = [attempt for attempt, moments in came.items() if len(moments) > 1]
+            if doubled and not self._has_reason(name, min(doubled)):
+                said.append(f"{name} attempt {min(doubled)} came {len(came[min(doubled)])} times, no fault near")
+            sent = self._sent.get(name)
+            beyond = [attempt for attempt in came if sent and attempt > sent.attempts > 0]
+            if beyond and not self._was_in_flight(came.get(min(beyond) - 1, [])):
+                said.append(f"{name} came again after its merchant had acknowledged it, no fault near")
+        return said
+
+    def untrue(self) -> list[str]:
+        """The ledger's rows beside the log. A row of an attempt that was answered stands for a request, always; a
+        request whose process died has none, and an attempt that was cut off may have been no request.
+        """
+        told: dict[tuple[str, int], list[Told]] = defaultdict(list)
+        for row in self._evidence.rows:
+            told[row.id, row.attempt].append(row)
+        said = []
+        for name, attempt in told.keys() | {(name, attempt) for name, came in self.came.items() for attempt in came}:
+            rows, moments = told.get((name, attempt), []), self._came(name).get(attempt, [])
+            sure = sum(row.answered for row in rows)
+            excused = self._was_in_flight([*(row.started for row in rows), *moments])
+            if sure > len(moments) or (len(rows) != len(moments) and not excused and not self._is_refused(name)):
+                said.append(f"{name} attempt {attempt} is {len(rows)} times in the ledger, came {len(moments)} times")
+        return said
+
+    def strange(self) -> list[str]:
+        said = []
+        for arrival in self._evidence.arrivals:
+            if self._is_refused(arrival.id):
+                said.append(f"{arrival.id} came to an address that is not allowed")
+            if arrival.id not in self._sent:
+                said.append(f"{arrival.id} came and nobody sent it")
+            elif arrival.key != arrival.id:
+                said.append(f"{arrival.id} came with the body of {arrival.key}")
+            if arrival.fault is not None:
+                said.append(f"{arrival.id} came with a wrong signature: {arrival.fault}")
+        return said
+
+    def crowded(self) -> list[str]:
+        return [
+            f"{arrival.id} attempt {arrival.attempt} came as one of {arrival.beside} at once"
+            for arrival in self._evidence.arrivals
+            if arrival.beside > CAP
+        ]
+
+    def recovered(self) -> list[float]:
+        """Per window: until what was struck stood again, and nothing came late any more."""
+        late = sorted(
+            moments[0]
+            for each in self._evidence.sent
+            for attempt, moments in self._came(each.id).items()
+            if (due := self._due(each, attempt)) is not None and moments[0] - due > LATE_MS
+        )
+        windows = sorted(self._evidence.windows, key=lambda window: window.began)
+        ends = [window.began for window in windows[1:]] + [float("inf")]
+        return [
+            (max([window.restored, *(moment for moment in late if window.began <= moment < end)]) - window.began) / 1000
+            for window, end in zip(windows, ends, strict=True)
+        ]
+
+    def _came(self, name: str) -> Mapping[int, list[float]]:
+        return self.came.get(name, {})
+
+    def _has_all(self, each: Sent) -> bool:
+        return set(range(1, each.attempts + 1)) <= self._came(each.id).keys()
+
+    def _is_refused(self, name: str) -> bool:
+        sent = self._sent.get(name)
+        return sent is not None and sent.attempts == 0
+
+    def _due(self, each: Sent, attempt: int) -> float | None:
+        """None where that cannot be said: it was never stamped, or came without the attempt before it."""
+        if not 1 <= attempt <= len(each.delays):
+            return None
+        if attempt == 1:
+            return None if each.enqueued_at is None else each.enqueued_at + each.delays[0]
+        before = self._came(each.id).get(attempt - 1)
+        return None if before is None else before[0] + each.delays[attempt - 1]
+
+    def _has_reason(self, name: str, attempt: int) -> bool:
+        """It was called when a fault struck, or the publish that led to it was under way."""
+        came = self.came[name]
+        if self._was_in_flight(came[attempt][:1]) or self._was_in_flight(came.get(attempt - 1, [])):
+            return True
+        sent = self._sent.get(name)
+        if attempt > 1 or sent is None or sent.began is None:
+            return False
+        until = sent.confirmed if sent.confirmed is not None else float("inf")
+        return any(window.meets(sent.began, until) for window in self._evidence.windows)
+
+    def _was_in_flight(self, moments: Sequence[float]) -> bool:
+        return any(window.meets(moment, moment) for window in self._evidence.windows for moment in moments)
+
+
+def tally(verdict: Verdict) -> Counter[str]:
+    """How many violations of each kind."""
+    return Counter(said.partition(":")[0] for said in verdict.violations)
