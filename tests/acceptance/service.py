@@ -165,8 +165,12 @@ class RunningService:
             self._news.notify_all()
 
 
-#: For services without an agent under load: what is held stays held there, so nothing is held for want of room.
-ROOMY = {"NOTIFIER_ISOLATION__CONCURRENCY": "2000", "NOTIFIER_ISOLATION__SHARE": "1"}
+#: For services without an agent under load: what is held stays held there, so nothing is held for a merchant's sake.
+ROOMY = {
+    "NOTIFIER_ISOLATION__CONCURRENCY": "2000",
+    "NOTIFIER_ISOLATION__SHARE": "1",
+    "NOTIFIER_BREAKER__ENABLED": "false",
+}
 
 #: For tests that are about tier processes and the master alone: each further process costs a start.
 TIERS_ALONE = ("--no-agent", "--no-api")
