@@ -49,7 +49,7 @@ def close(
 
     Examples:
       notifier ctl close shop-7
-      notifier ctl --fleet close shop-7 --reason "they say it is mended"
+      notifier ctl --fleet close shop-7
     """
     check_known_merchant(merchant)
     conclude(context, lambda operator: _close(operator, merchant, reason), as_json)

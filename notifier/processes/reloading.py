@@ -49,7 +49,9 @@ class Reloading:
         await _check()
         wanted = load()
         shared = self._shared(wanted)
-        fresh = wanted.model_copy(update={name: getattr(self._first, name) for name in shared})
+        first = self._first.transferable()
+        # made anew, not copied: a copy keeps what was computed of the ladders that it does not get
+        fresh = Settings.received(wanted.transferable() | {name: first[name] for name in shared})
         waiting = self._changes(fresh)
         self._master.renew(self._programs(fresh))
         self._history.append(({slot.name: slot.epoch for slot in self._master.slots}, fresh))

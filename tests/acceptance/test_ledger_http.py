@@ -17,7 +17,7 @@ from notifier.simulator.received import Received
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import handled
-from tests.acceptance.service import SECRET, environment, running
+from tests.acceptance.service import ROOMY, SECRET, environment, running
 from tests.acceptance.truth import HttpProducer
 from tests.conftest import TIERS, TestBroker
 from tests.integration.api.client import Client
@@ -48,6 +48,7 @@ async def api(broker: TestBroker) -> AsyncIterator[Client]:
         NOTIFIER_LADDER="0s,1s,2s",
         NOTIFIER_RELEASE_RATE="1000",
         NOTIFIER_LOG__LEVEL="warning",
+        **ROOMY,  # a thousand at once to one merchant, and one that always fails: nothing of it is held for that here
     )
     async with running(variables, whole=True) as service, Client(service, variables, None) as client:
         yield client

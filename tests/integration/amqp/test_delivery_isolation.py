@@ -125,7 +125,7 @@ async def test_a_merchant_that_hangs_leaves_room_for_the_others_and_loses_nothin
 
 async def test_what_overflowed_stays_in_order_until_its_backlog_is_gone(broker, topology, bench: Bench) -> None:
     callback = Merchants()
-    async with at_work(broker.url, topology, callback) as stage:
+    async with at_work(broker.url, topology, callback, isolation=Isolation()) as stage:
         stage.room.turns.overflows("m")
         await enqueue(bench, topology, "m", 2)
         (first, second) = await held(bench, topology, 2)

@@ -103,9 +103,10 @@ async def test_a_half_open_line_full_of_unsent_bytes_can_be_given_up(broker, top
 
 async def test_a_slow_line_repeats_nothing(broker, topology: Topology, bench: Bench) -> None:
     async with Proxy(broker.url) as proxy, publishing(proxy.url, topology) as publisher, asyncio.timeout(20):
+        before = proxy.connections
         proxy.slice, proxy.pause = 2_000, 0.005
         await asyncio.gather(*publishes(publisher, topology, 30, size=5_000))
-        assert proxy.connections == 1
+        assert proxy.connections == before
     assert await bench.ready(topology.work_queue(WORK)) == 30
 
 
