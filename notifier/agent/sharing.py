@@ -33,7 +33,7 @@ class Sharing:
 
     def follow(self, key: str, value: Any) -> None:
         """A key and its value now, None where it was cleared: to be told, unless another machine told it."""
-        if key in self._told_by_others or (isinstance(value, Mapping) and "machine" in value):
+        if (value is None and key in self._told_by_others) or (isinstance(value, Mapping) and "machine" in value):
             self._news.pop(key, None)
             return
         self._news.pop(key, None)
@@ -41,10 +41,12 @@ class Sharing:
         self._some.set()
 
     @contextlib.contextmanager
-    def heard(self, body: Mapping[str, Any]) -> Iterator[None]:
-        """While this lasts, what another machine asked for is being done here."""
+    def heard(self, verb: str, body: Mapping[str, Any]) -> Iterator[None]:
+        """While this lasts, what another machine asked for is being done here. What it sets says so itself (`machine`);
+        what it clears is known by this alone.
+        """
         key = str(body.get("key"))
-        if not key.startswith(PREFIX):
+        if verb != "clear" or not key.startswith(PREFIX):
             yield
             return
         self._told_by_others.add(key)

@@ -362,9 +362,20 @@ class DeliveryRoom:
             logs.event("failed", logging.ERROR, exc_info=error, tier=self._tier.name, key=work.key)
             if self._unforeseen is not None:
                 self._unforeseen(error)
-            await self._settle_poison(work, f"notifier failed on it: {type(error).__name__}: {error}")
+            await self._settle_fault(work, f"notifier failed on it: {type(error).__name__}: {error}")
         finally:
             self._in_flight.drop(work)
+
+    async def _settle_fault(self, work: Work, reason: str) -> None:
+        """To poison; what cannot even go there goes back to its queue, else it would keep its place here for ever. The
+        broker itself ends that, by the delivery limit.
+        """
+        try:
+            await self._settle_poison(work, reason)
+        except Exception as error:
+            logs.event("failed", logging.ERROR, exc_info=error, tier=self._tier.name, key=work.key)
+            await asyncio.sleep(_LOOK_AGAIN)
+            await work.delivery.give_back()
 
     def _spawn(self, steps: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(steps)

@@ -18,6 +18,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 #: What paths cannot hold between slashes.
 _DOTS = frozenset({".", ".."})
+#: RFC 3986 §3.2.2. Releases of Python differ in what they let stand beside the brackets.
+_BRACKETS, _BRACKETED = re.compile(r"[\[\]]"), re.compile(r"\[[^\[\]]+\](:[0-9]*)?")
 _USERINFO = re.compile(r"//[^/?#]*@")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -172,6 +174,10 @@ def check_url(text: str) -> str:
         raise InvalidNotification(f"{shown} is not a url to post to: it must start with https:// or http://")
     if not parts.hostname:
         raise InvalidNotification(f"{shown} is not a url to post to: it names no host")
+    if _BRACKETS.search(parts.netloc) and not _BRACKETED.fullmatch(parts.netloc.rpartition("@")[2]):
+        raise InvalidNotification(
+            f"{shown} is not a url to post to: in brackets stands an IPv6 address, and nothing else"
+        )
     if "@" in parts.netloc:
         raise InvalidNotification(
             "the url holds a user name or password before the host; send credentials as a header of the merchant"

@@ -208,7 +208,7 @@ class AgentProcess:
         return await self._registrar.follow(version, critical)
 
     async def _on_verb(self, verb: str, body: Mapping[str, Any], timeout: float) -> Mapping[str, Any]:
-        with self._sharing.heard(body):
+        with self._sharing.heard(verb, body):
             return await self._parent.control(verb, body, timeout=timeout)
 
     async def _on_block(self, key: str, value: Any) -> None:

@@ -12,8 +12,11 @@ from queues import Bench
 from room import Answer, Scripted, at_work
 
 from notifier.broker import poison
+from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
+from notifier.delivery.facts import Recorder
 from notifier.domain import wire
+from notifier.domain.fact import Fact
 from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
 from notifier.domain.wire import Message
@@ -170,3 +173,31 @@ async def test_a_name_in_latin_1_and_a_timestamp_in_microseconds_are_no_reason_f
     assert callback.calls[0].merchant == "m1"
     assert (waiting.headers["shop"], waiting.headers["at"]) == (bytearray(b"caf\xe9"), 1_800_000_000_000_000)
     assert await bench.left(topology.work_queue(AT_ONCE)) == 0
+
+
+class BrokenRecorder(Recorder):
+    """Has a fault: raises what nobody foresaw, so many times."""
+
+    def __init__(self, publisher: Publisher, topology: Topology) -> None:
+        super().__init__(publisher, topology)
+        self.faults = 3
+
+    async def record(self, *facts: Fact) -> None:
+        """As ever, once it is mended."""
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("a fault of ours")
+        await super().record(*facts)
+
+
+async def test_what_cannot_even_go_to_poison_goes_back_to_its_queue_and_is_worked_again(
+    broker, topology: Topology, bench: Bench, declared: None
+) -> None:
+    """Its own fact fails, and then that of its poisoning, with its headers and without."""
+    await bench.publish(topology.work, "0s", BODY, {"merchant": "m1"}, message_id="mid")
+    async with at_work(broker.url, topology, Scripted(), recorder=BrokenRecorder, prefetch=1) as stage:
+        await stage.settled(2)
+        await stage.consumer.close()
+        assert [each["kind"] for each in await bench.facts(topology.ledger, 2)] == ["attempted", "completed"]
+    assert await bench.left(topology.work_queue(AT_ONCE)) == 0
+    assert await bench.ready(topology.poison) == 0

@@ -20,6 +20,8 @@ from notifier.webhook.guard import Guard
 NO_HTTP = "the guard refused the url: it is neither https:// nor http://"
 USERINFO = "the guard refused 127.0.0.1: a user name or password stands before it"
 UNREAD = "the url cannot be read"
+#: Releases of Python differ in whether they see a host in it; that it is none is clear to all.
+BESIDE_BRACKETS = (UNREAD, "the url's host '::1' cannot be used")
 #: What leads to loopback everywhere, so a test that forbids sockets would see every slip.
 EVERYWHERE = "0.0.0.0/0,::/0"
 
@@ -44,8 +46,8 @@ ODD = [
     ("http://a@b@127.0.0.1/", "guard", USERINFO),
     ("http://127.0.0.1:0/", "guard", "the guard refused 127.0.0.1: port 0 is no port"),
     ("http://shop.test\\@127.0.0.1/", "dns", "the url's host '127.0.0.1' cannot be used"),
-    ("http://[::1]x/", "dns", UNREAD),
-    ("http://[::1].shop.test/", "dns", UNREAD),
+    ("http://[::1]x/", "dns", BESIDE_BRACKETS),
+    ("http://[::1].shop.test/", "dns", BESIDE_BRACKETS),
     ("http://[127.0.0.1]/", "dns", UNREAD),
     ("http://[localhost]/", "dns", UNREAD),
     ("http:///127.0.0.1/", "dns", UNREAD),
@@ -63,7 +65,9 @@ ODD = [
 
 @pytest.mark.usefixtures("no_socket_is_made")
 @pytest.mark.parametrize(("url", "error", "detail"), ODD, ids=[ascii(url) for url, *_ in ODD])
-async def test_an_odd_url_is_refused_where_it_enters_and_at_the_attempt(url: str, error: str, detail: str) -> None:
+async def test_an_odd_url_is_refused_where_it_enters_and_at_the_attempt(
+    url: str, error: str, detail: str | tuple[str, str]
+) -> None:
     with pytest.raises(InvalidNotification):
         check_url(url)
     async with a_webhook(allow=EVERYWHERE, resolver=Names({})) as webhook:
@@ -72,7 +76,8 @@ async def test_an_odd_url_is_refused_where_it_enters_and_at_the_attempt(url: str
             (a_notification(None), a_merchant(url=url)),
         ):
             outcome = await webhook(notification, merchant)
-            assert (outcome.error, outcome.detail) == (error, detail)
+            assert outcome.error == error
+            assert outcome.detail in (detail if isinstance(detail, tuple) else (detail,))
             assert "secret" not in outcome.detail
 
 
