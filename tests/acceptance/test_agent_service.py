@@ -272,6 +272,7 @@ async def test_what_is_cancelled_is_not_attempted_again(broker: Any, namespace: 
         assert says == {"problem": {"kind": "not-found", "detail": "the ledger knows no notification 'ntf_0'"}}
 
 
+@pytest.mark.long
 async def test_a_replay_by_filter_survives_the_death_of_the_agent(broker: Any, namespace: str) -> None:
     variables = environment(
         broker.url, namespace, NOTIFIER_LADDER="0s", NOTIFIER_RELEASE_RATE="50", NOTIFIER_BREAKER__ENABLED="false"

@@ -34,7 +34,7 @@ async def killed_one(operator: Operator, draw: random.Random) -> bool:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("deaths", "tiers"),
-    [(8, 2), pytest.param(20, 4, marks=pytest.mark.long), pytest.param(200, 10, marks=pytest.mark.long)],
+    [(4, 2), pytest.param(20, 4, marks=pytest.mark.long), pytest.param(200, 10, marks=pytest.mark.long)],
 )
 async def test_children_killed_at_random_under_load_lose_nothing_and_poison_nobody(
     broker: Any, namespace: str, deaths: int, tiers: int

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+import pytest
 
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
@@ -153,6 +154,7 @@ async def test_merchants_are_switched_off_and_on_and_what_was_held_comes_back(br
         assert await do("merchants", "list") == "there are no such merchants\n"
 
 
+@pytest.mark.long
 async def test_a_block_without_a_database_holds_on_this_machine_and_says_so(broker: Any, namespace: str) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
     do = Commands(variables)

@@ -241,6 +241,7 @@ async def test_with_the_database_down_tiers_begin_with_the_copy_and_say_since_wh
             assert verifies(received, added["secret"], signed_by(received)[0])
 
 
+@pytest.mark.long
 async def test_what_an_earlier_service_said_does_not_let_a_tier_begin(broker: Any, namespace: str) -> None:
     """The master keeps the key; a merchant may have been blocked on another machine since."""
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")

@@ -77,6 +77,7 @@ async def test_a_message_of_another_client_with_nothing_but_a_merchant_and_a_url
     assert received.webhook_id == "order-42"
 
 
+@pytest.mark.long
 async def test_a_tier_process_killed_during_a_callback_costs_a_repetition_and_nothing_else(
     broker: Any, namespace: str, delay: str
 ) -> None:

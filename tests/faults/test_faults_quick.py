@@ -14,11 +14,10 @@ from tests.faults.table import FAULTS
 
 #: Notifications per second, on whatever else runs the machine.
 _PER_SECOND = 40
-#: One of a process, one of the line, one of a consumer; no broker is booted again, which takes ten seconds.
+#: One of a process, one of the line; no broker is booted again, which takes ten seconds.
 QUICK = (
     "tier process: kill -9 before fact",
     "line: cut between publish and confirm",
-    "consumers cancelled",
 )
 
 

@@ -69,6 +69,7 @@ def owner() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.long
 async def test_what_was_confirmed_survives_a_kill_of_the_node_at_the_same_address(node: PrivateNode) -> None:
     await _publish(node.url, "survivors", 20)
     await node.write_queue_names()
@@ -206,6 +207,7 @@ def test_it_runs_as_an_ordinary_user(owner: Callable[..., subprocess.Popen[str]]
         assert os.listdir(place) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("port", ["distribution", pytest.param("amqp", marks=pytest.mark.long)])  # seen later: a boot
 async def test_a_port_that_somebody_takes_meanwhile_costs_another_try_and_after_stop_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str

@@ -216,10 +216,10 @@ async def test_what_another_machine_told_is_not_passed_on() -> None:
     assert [body["key"] for _, body in told] == ["breaker/m2"]
     fleet = Fleet()
     sharing = Sharing("a", fleet.tell, lambda: NOW)
-    with sharing.heard({"key": KEY}):
+    with sharing.heard("clear", {"key": KEY}):
         sharing.follow(KEY, None)
         sharing.follow("breaker/m2", None)
     sharing.follow("breaker/m3", None)
-    with sharing.heard({"key": "log"}):
-        sharing.follow(KEY, opened(30))
+    with sharing.heard("push", {"key": KEY}):
+        sharing.follow(KEY, None)  # by an operator here, while the other's word is still on its way to the processes
     assert list(sharing._news) == ["breaker/m2", "breaker/m3", KEY]

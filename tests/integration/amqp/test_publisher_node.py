@@ -167,6 +167,7 @@ async def test_after_a_length_limit_was_taken_back_what_was_refused_is_published
         await publisher.publish_by(way, message(b"after"))
 
 
+@pytest.mark.long
 async def test_a_publish_that_the_broker_forgot_while_it_confirmed_others_is_repeated_on_a_new_connection(
     own_node: PrivateNode, topology: Topology, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ async def test_a_publish_that_the_broker_forgot_while_it_confirmed_others_is_rep
         await forgotten
 
 
+@pytest.mark.long
 async def test_while_the_broker_confirms_nothing_at_all_the_connection_is_kept(
     own_node: PrivateNode, topology: Topology, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,19 +1,34 @@
-"""Every test of the client runs on both event loops: tier processes use uvloop, users' programs may not."""
+"""Every test of the client runs on both event loops: tier processes use uvloop, users' programs may not.
+
+On asyncio's own only `test_webhook_client` is in the quick suite, all others in the long one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvloop
 
+HERE = Path(__file__).parent
+
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which are long is known before they are chosen by it."""
+    for item in items:
+        here = item.path.parent == HERE and item.path.name != "test_webhook_client.py"
+        if here and isinstance(item, pytest.Function) and item.name.partition("[")[2].startswith("asyncio"):
+            item.add_marker(pytest.mark.long)
 
 
 class ForbiddenSocket(socket.socket):
