@@ -52,6 +52,7 @@ class FactWriter:
         """exhausted: hears of new facts of that kind, each once, after their transaction."""
         self._database = database
         self._exhausted = exhausted
+        self._statements: dict[str, Any] = {}  # by table: to make one takes longer than to execute it
 
     async def write(self, facts: Sequence[Mapping[str, Any]]) -> Written:
         """Store them, all or none; any of them may be known already. Once this returns they survive everything that
@@ -96,13 +97,18 @@ class FactWriter:
             return set()
         # in one order everywhere, so that two agents with the same facts wait for each other instead of for ever
         ordered = sorted(rows, key=lambda row: str(row[key]))
-        absent = self._database.insert(table).on_conflict_do_nothing(index_elements=[key]).returning(table.c[key])
-        return set((await connection.execute(absent, ordered)).scalars())
+        if table.name not in self._statements:
+            absent = self._database.insert(table).on_conflict_do_nothing(index_elements=[key]).returning(table.c[key])
+            self._statements[table.name] = absent
+        return set((await connection.execute(self._statements[table.name], ordered)).scalars())
 
     async def _merge(self, connection: AsyncConnection, told: Iterable[Read]) -> None:
         rows = sorted((one.notification for one in told if one.notification), key=lambda row: str(row["id"]))
-        if rows:
-            await connection.execute(self._merging(), rows)
+        if not rows:
+            return
+        if notifications.name not in self._statements:
+            self._statements[notifications.name] = self._merging()
+        await connection.execute(self._statements[notifications.name], rows)
 
     def _merging(self) -> Any:
         """INSERT of what a fact says, or UPDATE of what more it says than the row."""

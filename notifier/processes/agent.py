@@ -7,6 +7,7 @@ works with the database down as well: then facts wait in the broker, and the reg
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,8 @@ from notifier.supervision.child import Parent
 REGISTRY = "registry"
 #: Seconds that this machine's processes get to live by a change.
 PUSH = 5.0
+#: What is added to its niceness: when the processor is short, deliveries that are due come before the books about them.
+BEHIND = 5
 #: Seconds over which the rate of facts is taken.
 _SPAN = 5.0
 
@@ -298,4 +301,5 @@ class AgentProcess:
 def main(slot: str, epoch: int, fd: int) -> int:
     """The whole life of the agent; returns its exit code. fd: this end of the pipe to the master."""
     setproctitle("notifier: agent")
+    os.nice(BEHIND)
     return uvloop.run(live(fd, slot, epoch, "agent", AgentProcess))

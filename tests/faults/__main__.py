@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -30,17 +30,46 @@ from tests.faults.field import PER_SECOND, standing
 from tests.faults.report import Row, as_json, between_markers, markdown, merged, read
 from tests.faults.table import FAULTS
 
+#: Faults at a time, by default.
+LANES = 2
 
-async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND) -> list[Row]:
-    """One row per fault, each on a broker that the last one left whole, with a service of its own."""
+
+async def run(
+    faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND, lanes: int = 1
+) -> list[Row]:
+    """One row per fault, each with a service of its own. lanes: how many faults at a time, each lane on a broker that
+    its last one left whole; those of a cluster come first and one after the other, since a cluster is made only once.
+    """
+    jobs = [[fault] for fault in faults if not fault.cluster]
+    if of_cluster := [fault for fault in faults if fault.cluster]:
+        jobs.insert(0, of_cluster)
     rows: list[Row] = []
-    for is_cluster, some in itertools.groupby(faults, key=lambda fault: fault.cluster):
-        async with cluster() if is_cluster else _single() as broker:
-            for fault in some:
-                row = await _row(broker, fault, repeats or fault.repeats, per_second)
-                rows.append(replace(row, per_second=per_second, day=f"{datetime.now(UTC):%Y-%m-%d}"))
-                _tell(rows[-1])
+    left = iter(jobs)
+
+    async def lane() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            single: BrokerUnderTest | None = None
+            for job in left:
+                if job[0].cluster:
+                    async with cluster() as nodes:
+                        rows.extend([await _timed(nodes, fault, repeats, per_second) for fault in job])
+                    continue
+                single = single or await stack.enter_async_context(_single())
+                rows.append(await _timed(single, job[0], repeats, per_second))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(lanes):
+            group.create_task(lane())
     return rows
+
+
+async def _timed(broker: BrokerUnderTest, fault: Fault, repeats: int | None, per_second: int) -> Row:
+    began = time.monotonic()
+    row = await _row(broker, fault, repeats or fault.repeats, per_second)
+    took = round(time.monotonic() - began, 1)
+    row = replace(row, per_second=per_second, day=f"{datetime.now(UTC):%Y-%m-%d}", took=took)
+    _tell(row)
+    return row
 
 
 @contextlib.asynccontextmanager
@@ -68,9 +97,9 @@ async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: 
 
 def _tell(row: Row) -> None:
     print(
-        f"  {'good' if row.good else 'FAILED'}: sent {row.sent}, lost {row.lost}, early {row.early}, "
+        f"  {row.fault}: {'good' if row.good else 'FAILED'}: sent {row.sent}, lost {row.lost}, early {row.early}, "
         f"duplicated {row.duplicated}, held {row.held}, "
-        f"recovered p50 {row.recover_p50:.1f} s, max {row.recover_max:.1f} s",
+        f"recovered p50 {row.recover_p50:.1f} s, max {row.recover_max:.1f} s; took {row.took:.0f} s",
         file=sys.stderr,
         flush=True,
     )
@@ -88,13 +117,14 @@ def main() -> int:
     asked.add_argument("--only", action="append", default=[], help="faults whose name contains this")
     asked.add_argument("--repeats", type=int, help="of each fault; what the table of faults says otherwise")
     asked.add_argument("--per-second", type=int, default=PER_SECOND, help="notifications per second")
+    asked.add_argument("--lanes", type=int, default=LANES, help="faults at a time, each with a service of its own")
     asked.add_argument("--json", type=Path, help="where the rows go, beside those of faults that are not run")
     asked.add_argument("--page", type=Path, help="the page that gets the table between its markers")
     given = asked.parse_args()
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]  # settings of the developer must not change what is tested
     logging.getLogger("notifier").setLevel(logging.CRITICAL)  # what the load meets is no news
-    rows = asyncio.run(run(_chosen(given.only), given.repeats, given.per_second))
+    rows = asyncio.run(run(_chosen(given.only), given.repeats, given.per_second, given.lanes))
     kept = read(given.json.read_text()) if given.json and given.json.exists() else []
     table = merged(kept, rows, [fault.name for fault in FAULTS])
     print(markdown(table))

@@ -16,7 +16,9 @@ _MOST_SAID = 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fault. recover_*: seconds. per_second: notifications. day: of the run. problem: if it could not be judged."""
+    """One fault. recover_*: seconds. per_second: notifications. day: of the run. problem: if it could not be judged.
+    took: seconds for all of it, with the service's start and the drain.
+    """
 
     fault: str
     repeats: int
@@ -31,6 +33,7 @@ class Row:
     per_second: int = 0
     day: str = ""
     held: int = 0
+    took: float = 0.0
 
     @property
     def good(self) -> bool:

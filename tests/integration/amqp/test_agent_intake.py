@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing import get_context
@@ -109,6 +111,41 @@ async def test_what_gathers_while_a_transaction_runs_goes_into_the_next_one(brok
         moody.gate.set()
         await until(lambda: intake.facts == 202, "all facts")
     assert moody.batches == [2, 200]
+
+
+async def test_facts_that_trickle_in_share_a_transaction_and_the_first_one_does_not_wait(
+    broker, topology, declared, monkeypatch
+) -> None:
+    monkeypatch.setattr(intake_module, "APART", 3600.0)
+    moody = Moody()
+    async with publishing(broker.url, topology) as publisher, taking(broker, topology, moody) as intake:
+        await tell(publisher, topology, attempts(notification("first")))
+        await until(lambda: moody.batches == [2], "the first transaction, at once")
+        for number in range(20):
+            await tell(publisher, topology, attempts(notification(f"n{number}")))
+        await until(lambda: len(intake._gathered) == 20, "what trickles in")
+        assert moody.batches == [2]
+        monkeypatch.setattr(intake_module, "BATCH", 21)
+        await tell(publisher, topology, attempts(notification("last")))
+        await until(lambda: moody.batches == [2, 42], "a whole batch, which waits no longer")
+        await tell(publisher, topology, attempts(notification("closing")))
+        await until(lambda: len(intake._gathered) == 1, "one more")
+    assert moody.batches == [2, 42, 2]
+
+
+async def test_no_two_transactions_follow_each_other_closely_while_facts_trickle_in(
+    broker, topology, declared, monkeypatch
+) -> None:
+    monkeypatch.setattr(intake_module, "APART", 0.2)
+    moody, moments = Moody(), []
+    async with publishing(broker.url, topology) as publisher:
+        async with taking(broker, topology, moody, stored=lambda: moments.append(time.monotonic())) as intake:
+            for number in range(30):
+                await tell(publisher, topology, attempts(notification(f"n{number}")))
+                await asyncio.sleep(0.02)  # this is the trickle
+            await until(lambda: intake.facts == 60, "all facts")
+    assert len(moments) < 15
+    assert min(after - before for before, after in itertools.pairwise(moments)) > 0.1
 
 
 async def test_a_fact_that_comes_again_changes_nothing(broker, topology, declared, database) -> None:
