@@ -34,9 +34,7 @@ from tests.faults.table import FAULTS
 LANES = 2
 
 
-async def run(
-    faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND, lanes: int = 1
-) -> list[Row]:
+async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND, lanes: int = 1) -> list[Row]:
     """One row per fault, each with a service of its own. lanes: how many faults at a time, each lane on a broker that
     its last one left whole; those of a cluster come first and one after the other, since a cluster is made only once.
     """

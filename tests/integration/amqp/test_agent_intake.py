@@ -138,12 +138,14 @@ async def test_no_two_transactions_follow_each_other_closely_while_facts_trickle
 ) -> None:
     monkeypatch.setattr(intake_module, "APART", 0.2)
     moody, moments = Moody(), []
-    async with publishing(broker.url, topology) as publisher:
-        async with taking(broker, topology, moody, stored=lambda: moments.append(time.monotonic())) as intake:
-            for number in range(30):
-                await tell(publisher, topology, attempts(notification(f"n{number}")))
-                await asyncio.sleep(0.02)  # this is the trickle
-            await until(lambda: intake.facts == 60, "all facts")
+    async with (
+        publishing(broker.url, topology) as publisher,
+        taking(broker, topology, moody, stored=lambda: moments.append(time.monotonic())) as intake,
+    ):
+        for number in range(30):
+            await tell(publisher, topology, attempts(notification(f"n{number}")))
+            await asyncio.sleep(0.02)  # this is the trickle
+        await until(lambda: intake.facts == 60, "all facts")
     assert len(moments) < 15
     assert min(after - before for before, after in itertools.pairwise(moments)) > 0.1
 
