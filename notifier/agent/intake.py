@@ -41,7 +41,7 @@ NARROW = 16
 MOST_BYTES = 48 * 1024 * 1024
 #: Messages and bytes of one transaction.
 BATCH, BATCH_BYTES = 500, 8 * 1024 * 1024
-#: Seconds from one transaction to the next, while less than a whole batch is there: one costs about the same for one fact
+#: Seconds from one transaction to the next, while less than a whole batch is there: one costs as much for a single fact
 #: as for thirty, and its sync keeps the disk from the broker. The first fact after a rest is stored at once.
 APART = 0.1
 #: Messages that have to be small, one after the other, before the prefetch is wide again.

@@ -16,19 +16,28 @@ class TokenBucket:
         self._tokens = self._burst
         self._since = clock()
 
-    def take(self) -> bool:
-        """Whether one may pass now; it counts as passed."""
+    def take(self, wanted: int = 1) -> int:
+        """How many of `wanted` may pass now, 0 to all of them; they count as passed."""
         self._fill()
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
+        taken = min(wanted, int(self._tokens))
+        self._tokens -= taken
+        return taken
+
+    def give_back(self, unused: int) -> None:
+        """So many of those taken did not pass."""
+        self._tokens += unused
 
     @property
     def pause(self) -> float:
         """Seconds until the next one may pass, 0 if it may now."""
         self._fill()
         return max(0.0, (1.0 - self._tokens) / self.rate)
+
+    @property
+    def rested(self) -> bool:
+        """Whether all that may ever pass at once may pass now."""
+        self._fill()
+        return self._tokens >= self._burst
 
     def _fill(self) -> None:
         now = self._clock()

@@ -31,7 +31,7 @@ from tests.faults.report import Row, as_json, between_markers, markdown, merged,
 from tests.faults.table import FAULTS
 
 #: Faults at a time, by default.
-LANES = 2
+LANES = 1
 
 
 async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND, lanes: int = 1) -> list[Row]:
