@@ -38,15 +38,14 @@ class State(StrEnum):
 @dataclass(slots=True)
 class _Circuit:
     """One merchant's. until: Unix seconds; of an open one: when a probe may go, of a half-open one: when the probe is
-    taken for lost. changed: when it last changed its state here or elsewhere. ours: the probe is made here. counts:
-    failed, and all, by parts of the window. judged: the part in which it was last suspected.
+    taken for lost. ours: the probe is made here. counts: failed, and all, by parts of the window. judged: the part in
+    which it was last suspected.
     """
 
     state: State = State.CLOSED
     until: float = 0.0
     pause: float = 0.0
     since: float = 0.0
-    changed: float = 0.0
     ours: bool = False
     failed: int = 0
     of: int = 0
@@ -145,23 +144,23 @@ class Breakers:
             self._open(merchant, circuit)
 
     def told(self, merchant: str, value: Any) -> None:
-        """Another process, or an operator, changed a breaker; value as in `changed`, and None for closed."""
+        """Another process, or an operator, changed a breaker; value as in `changed`, and None for closed. What was
+        changed here is not to be told back.
+        """
         circuit = self._circuit(merchant)
         match value:
             case {
                 "state": "open" | "half-open" as state,
                 "until": int(until),
                 "since": int(since),
-                "at": int(at),
                 "pause": int() | float() as pause,
                 "failed": int(failed),
                 "of": int(of),
             }:
-                if at / 1000 > circuit.changed:  # else it is an echo
-                    circuit.ours = False
-                    circuit.state, circuit.until, circuit.since = State(state), until / 1000, since / 1000
-                    circuit.changed, circuit.pause, circuit.failed, circuit.of = at / 1000, float(pause), failed, of
-                    circuit.counts.clear()
+                circuit.ours = False
+                circuit.state, circuit.until, circuit.since = State(state), until / 1000, since / 1000
+                circuit.pause, circuit.failed, circuit.of = float(pause), failed, of
+                circuit.counts.clear()
             case _:
                 circuit.state = State.CLOSED
                 circuit.counts.clear()
@@ -212,7 +211,7 @@ class Breakers:
         self._turn(merchant, circuit, State.OPEN, self._clock() + circuit.pause)
 
     def _close(self, merchant: str, circuit: _Circuit) -> None:
-        circuit.state, circuit.changed = State.CLOSED, self._clock()
+        circuit.state = State.CLOSED
         circuit.counts.clear()
         logs.event(
             "breaker", merchant=merchant, state=str(State.CLOSED), open_s=round(self._clock() - circuit.since, 1)
@@ -221,7 +220,7 @@ class Breakers:
 
     def _turn(self, merchant: str, circuit: _Circuit, state: State, until: float) -> None:
         now = self._clock()
-        circuit.state, circuit.until, circuit.changed = state, until, int(now * 1000) / 1000
+        circuit.state, circuit.until = state, until
         circuit.counts.clear()
         logs.event(
             "breaker",

@@ -6,6 +6,10 @@
 
 Keys, not messages: a process that was started again knows them, and operators see them and may clear them. They end by
 themselves after a while, so that nothing waits for ever for a process that is gone.
+
+What a key says is true for all, in the order in which the master took it, whoever said it: two processes may find
+opposite things at the same moment, and if each believed itself, what one holds would wait for a breaker that no other
+takes for open. Only while this process has something to say of a key, others' older news of it are not heard.
 """
 
 from __future__ import annotations
@@ -55,6 +59,8 @@ class TierSharing:
         self._room = room
         self._clock = clock
         self._untold: dict[str, tuple[Mapping[str, Any] | None, float]] = {}
+        self._being_told: str | None = None
+        self._ours: dict[str, Mapping[str, Any]] = {}  # what keys say since this process said it
         self._telling: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -110,12 +116,16 @@ class TierSharing:
     def _tell(self, key: str, value: Mapping[str, Any] | None, seconds: float) -> None:
         """The newest of each key; one at a time."""
         self._untold[key] = (value, seconds)
+        if value is None:
+            self._ours.pop(key, None)
+        else:
+            self._ours[key] = value
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_all(), name="sharing")
 
     async def _tell_all(self) -> None:
         while self._untold:
-            key = next(iter(self._untold))
+            key = self._being_told = next(iter(self._untold))
             value, seconds = self._untold.pop(key)
             try:
                 if value is None:
@@ -125,6 +135,7 @@ class TierSharing:
             except RequestFailed as error:  # it cannot be a key, so it will never be one
                 logs.event("unshared", logging.WARNING, key=key, why=str(error))
                 self._forget(key)
+                continue
             except NotifierError as error:
                 logs.event("unshared", logging.WARNING, key=key, why=str(error), again_s=_AGAIN)
                 self._untold.setdefault(key, (value, seconds))  # unless there is something newer by now
@@ -133,6 +144,9 @@ class TierSharing:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_AGAIN):
                         await self._parent.draining.wait()
+            finally:
+                self._being_told = None
+            self._hear(key, self._parent.state.get(key))  # what was not heard meanwhile
 
     def _forget(self, key: str) -> None:
         """Nobody would ever end an overflow that nobody knows of."""
@@ -140,9 +154,21 @@ class TierSharing:
             self._room().turns.drained(key.removeprefix(f"overflow/{self._tier}/"))
 
     async def _on_breaker(self, key: str, value: Any) -> None:
-        self._room().breakers.told(key.removeprefix("breaker/"), value)
+        self._hear(key, value)
 
     async def _on_overflow(self, key: str, value: Any) -> None:
+        self._hear(key, value)
+
+    def _hear(self, key: str, value: Any) -> None:
+        """What a key says now; not heard while this process is about to change it, and is no news if it has."""
+        if key in self._untold or key == self._being_told:
+            return
+        if value is not None and value == self._ours.get(key):
+            return
+        self._ours.pop(key, None)
+        if key.startswith("breaker/"):
+            self._room().breakers.told(key.removeprefix("breaker/"), value)
+            return
         merchant = key.removeprefix(f"overflow/{self._tier}/")
         if value is None:
             self._room().turns.drained(merchant)

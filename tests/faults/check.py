@@ -36,7 +36,7 @@ BUGS = (
     Bug("ack_first", "kill -9 before fact", 2, "lost"),
     Bug("republish_unconfirmed", "wait queues at their length limit", 1, "lost"),
     Bug("short_ttl", "agent: kill -9", 1, "early"),
-    Bug("ledger_not_idempotent", "line: half-open", 4, "untrue"),
+    Bug("ledger_not_idempotent", "line: cut between publish and confirm", 10, "untrue"),
     Bug("no_cap", "three times its cap at once", 1, "crowded"),
     Bug("guard_off", "address that is not allowed", 1, "strange"),
 )

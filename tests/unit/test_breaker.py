@@ -164,19 +164,6 @@ def test_what_one_process_learned_the_others_know() -> None:
     assert other.breakers.pass_("m") is None
 
 
-def test_an_echo_of_what_was_told_before_changes_nothing() -> None:
-    stage = Stage()
-    stage.attempts("-" * 20)
-    opened = stage.last
-    stage.now += 30
-    assert stage.breakers.pass_("m") is None
-    stage.breakers.told("m", opened)
-    stage.breakers.told("m", stage.last)
-    assert stage.state == "half-open"
-    stage.breakers.attempted("m", acknowledged=True)
-    assert stage.state == "closed"
-
-
 @pytest.mark.parametrize("value", [{}, {"state": "ajar"}, "open", 7, {"state": "open", "until": "soon"}])
 def test_a_value_that_nobody_understands_is_a_closed_breaker(value: object) -> None:
     stage = Stage()

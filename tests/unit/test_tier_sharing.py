@@ -1,0 +1,171 @@
+"""What tier processes tell each other of a merchant: whatever crosses, all end with what the master took last."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from notifier.delivery.breaker import Breakers, State
+from notifier.delivery.delivery import DeliveryRoom
+from notifier.errors import NoAnswer, RequestFailed
+from notifier.processes.tier_sharing import TierSharing
+from notifier.sections import Breaker
+from notifier.supervision.child import Parent
+
+Follower = Callable[[str, Any], Awaitable[None]]
+
+
+class Master:
+    """Takes one change after the other and has every process apply it before it answers. clock: Unix seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+        self.state: dict[str, Any] = {}
+        self.processes: list[Process] = []
+        self.delay: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
+        self.refuses: list[Exception] = []
+        self._order = asyncio.Lock()
+
+    async def control(self, verb: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        await self.delay()
+        if self.refuses:
+            raise self.refuses.pop(0)
+        async with self._order:
+            value = None if verb == "clear" else body["value"]
+            changed = self.state.get(body["key"]) != value
+            if value is None:
+                self.state.pop(body["key"], None)
+            else:
+                self.state[body["key"]] = value
+            for process in self.processes if changed else ():
+                await self.delay()
+                await process.apply(body["key"], value)
+        await self.delay()
+        return {}
+
+
+class Process:
+    """A tier process: its breakers, what it tells, and its mirror of the master's state."""
+
+    def __init__(self, master: Master, tier: str) -> None:
+        self.state: dict[str, Any] = {}
+        self.draining = asyncio.Event()
+        self._followers: list[tuple[str, Follower]] = []
+        self.control = master.control
+        self.sharing = TierSharing(
+            cast(Parent, self), f"tier:{tier}", tier, lambda: cast(DeliveryRoom, self.room), lambda: master.now
+        )
+        self.breakers = Breakers(
+            Breaker(), 15.0, self.sharing.breaker_changed, None, lambda: master.now, lambda: master.now
+        )
+        self.room = SimpleNamespace(breakers=self.breakers)
+        master.processes.append(self)
+
+    def on(self, action: str, handler: object) -> None:
+        """It answers nobody here."""
+
+    async def follow(self, follower: Follower, prefix: str) -> None:
+        self._followers.append((prefix, follower))
+
+    async def apply(self, key: str, value: Any) -> None:
+        self.state[key] = value
+        for prefix, follower in self._followers:
+            if key.startswith(prefix):
+                await follower(key, value)
+
+    @property
+    def open(self) -> Mapping[str, State]:
+        return self.breakers.open
+
+    def attempt(self, *, acknowledged: bool) -> bool:
+        """One, if it may be made; whether it was."""
+        if self.breakers.pass_("m") is not None:
+            return False
+        self.breakers.attempted("m", acknowledged=acknowledged)
+        return True
+
+
+async def started(master: Master, *tiers: str) -> Sequence[Process]:
+    processes = [Process(master, tier) for tier in tiers]
+    for process in processes:
+        await process.sharing.follow()
+    return processes
+
+
+async def settled(processes: Sequence[Process]) -> None:
+    """All that anybody had to say is told."""
+    async with asyncio.timeout(10):
+        for process in itertools.chain(processes, processes):
+            while (telling := process.sharing._telling) is not None and not telling.done():
+                await telling
+
+
+async def test_of_two_probes_at_one_moment_the_last_word_counts_for_all() -> None:
+    """One fails and the other succeeds: all take the breaker for open, or all for closed, as its key says."""
+    master = Master()
+    first, second = processes = await started(master, "1s", "2s")
+    for _ in range(20):
+        first.attempt(acknowledged=False)
+    await settled(processes)
+    assert first.open == second.open == {"m": State.OPEN}
+    master.now += 31
+    assert second.breakers.pass_("m") is None
+    assert first.breakers.pass_("m") is None, "both may probe before they have heard of each other"
+    second.breakers.attempted("m", acknowledged=True)
+    first.breakers.attempted("m", acknowledged=False)
+    await settled(processes)
+    by_the_key = {"m": State(master.state["breaker/m"]["state"])} if master.state else {}
+    assert first.open == second.open == by_the_key
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_whatever_crosses_all_end_with_what_the_key_says(seed: int) -> None:
+    chance = random.Random(seed)
+    master = Master()
+    processes = await started(master, "1s", "2s", "3s")
+
+    async def delay() -> None:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+
+    master.delay = delay
+    master.refuses = [NoAnswer("busy")] if seed % 8 == 0 else []
+    for _ in range(chance.randrange(40, 400)):
+        chance.choice(processes).attempt(acknowledged=chance.random() < 0.1)
+        master.now += chance.choice([0.0, 0.1, 1.0, 31.0])
+        await delay()
+    await settled(processes)
+    said = master.state.get("breaker/m")
+    for process in processes:
+        assert process.open == ({"m": State(said["state"])} if said else {})
+
+
+async def test_a_probe_is_this_process_s_own_until_another_says_otherwise() -> None:
+    master = Master()
+    first, second = processes = await started(master, "1s", "2s")
+    for _ in range(20):
+        first.attempt(acknowledged=False)
+    await settled(processes)
+    master.now += 31
+    assert first.breakers.pass_("m") is None
+    await settled(processes)  # its own word has come back to it
+    assert second.open == {"m": State.HALF_OPEN}
+    first.breakers.attempted("m", acknowledged=True)
+    await settled(processes)
+    assert (first.open, second.open, master.state) == ({}, {}, {})
+
+
+async def test_a_breaker_that_cannot_be_told_stays_open_where_it_opened() -> None:
+    master = Master()
+    first, second = processes = await started(master, "1s", "2s")
+    master.refuses = [RequestFailed("bad-key", "that is no key")]
+    for _ in range(20):
+        first.attempt(acknowledged=False)
+    await settled(processes)
+    assert (first.open, second.open) == ({"m": State.OPEN}, {})
