@@ -23,6 +23,8 @@ from notifier.sections import Breaker
 
 #: Parts in which the window is counted: what leaves it leaves a sixth at a time.
 _PARTS = 6
+#: Seconds by which processes that were started together begin to count one after the other.
+_ALIKE = 5.0
 #: Closed breakers that are remembered.
 _REMEMBERED = 5000
 
@@ -83,6 +85,7 @@ class Breakers:
         self._suspected = suspected
         self._clock = clock
         self._steady = steady
+        self._began = steady()
         self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
 
     def refusal(self, merchant: str) -> str | None:
@@ -134,10 +137,22 @@ class Breakers:
         circuit = self._circuits.get(merchant)
         return circuit.counted(self._part() - _PARTS) if circuit is not None else (0, 0)
 
-    def judge(self, merchant: str, failed: int, of: int) -> None:
-        """Open it, if it fails by what is counted here and elsewhere together. failed, of: elsewhere."""
+    @property
+    def over(self) -> float:
+        """Seconds that `counted` is about: the window, or less in a young process."""
+        return min(self._settings.window, self._steady() - self._began)
+
+    def judge(self, merchant: str, failed: int, of: int, over: float | None = None) -> None:
+        """Open it, if it fails by what is counted here and elsewhere together.
+
+        failed, of: elsewhere. over: seconds that all of those elsewhere were counting: who has just been started there
+        has forgotten what succeeded, so what failed here before counts no more than that. None: the whole window.
+        """
         circuit = self._circuit(merchant)
-        here = self.counted(merchant)
+        if over is None or over > self.over - _ALIKE:
+            here = self.counted(merchant)
+        else:
+            here = circuit.counted(self._part(over))
         if circuit.state is State.CLOSED and self._fails(here[0] + failed, here[1] + of):
             circuit.failed, circuit.of, circuit.pause = here[0] + failed, here[1] + of, self._settings.pause
             circuit.since = self._clock()
@@ -204,8 +219,8 @@ class Breakers:
     def _fails(self, failed: int, of: int) -> bool:
         return of >= self._settings.attempts and failed >= of * self._settings.ratio
 
-    def _part(self) -> int:
-        return int(self._steady() / (self._settings.window / _PARTS))
+    def _part(self, ago: float = 0.0) -> int:
+        return int((self._steady() - ago) / (self._settings.window / _PARTS))
 
     def _open(self, merchant: str, circuit: _Circuit) -> None:
         self._turn(merchant, circuit, State.OPEN, self._clock() + circuit.pause)

@@ -35,6 +35,8 @@ BREAKER = 600.0
 COUNTS = "breaker.counts"
 #: Seconds that they get for it.
 _PATIENCE = 2.0
+#: Merchants of whom it is remembered that not all processes answered.
+_MOST_UNANSWERED = 1000
 #: Seconds before what could not be told is told again.
 _AGAIN = 1.0
 
@@ -63,6 +65,7 @@ class TierSharing:
         self._ours: dict[str, Mapping[str, Any]] = {}  # what keys say since this process said it
         self._telling: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
+        self._unanswered: set[str] = set()  # merchants of whom not all tiers could say what they counted
 
     async def follow(self) -> None:
         """Take over what the others know, and every change from now on; answer what is counted here."""
@@ -104,14 +107,25 @@ class TierSharing:
         except NotifierError as error:  # it is suspected again soon, if it goes on failing
             logs.event("unshared", logging.WARNING, key=f"breaker/{merchant}", why=str(error))
             return
-        elsewhere = [reply.data for reply in replies if reply.slot != self._slot and reply.result == "done"]
+        others = [reply for reply in replies if reply.slot != self._slot]
+        elsewhere = [reply.data for reply in others if reply.result == "done"]
+        if len(elsewhere) < len(others) and merchant not in self._unanswered:
+            if len(self._unanswered) >= _MOST_UNANSWERED:
+                self._unanswered.clear()
+            self._unanswered.add(merchant)  # perhaps it is just being started; if it goes on failing, it is asked again
+            return
+        self._unanswered.discard(merchant)
         self._room().breakers.judge(
-            merchant, sum(counted["failed"] for counted in elsewhere), sum(counted["of"] for counted in elsewhere)
+            merchant,
+            sum(counted["failed"] for counted in elsewhere),
+            sum(counted["of"] for counted in elsewhere),
+            min((counted["over"] for counted in elsewhere), default=None),
         )
 
-    async def _on_counts(self, asked: Any, sender: Sender) -> dict[str, int]:
-        failed, of = self._room().breakers.counted(str(asked["merchant"]))
-        return {"failed": failed, "of": of}
+    async def _on_counts(self, asked: Any, sender: Sender) -> dict[str, float]:
+        breakers = self._room().breakers
+        failed, of = breakers.counted(str(asked["merchant"]))
+        return {"failed": failed, "of": of, "over": breakers.over}
 
     def _tell(self, key: str, value: Mapping[str, Any] | None, seconds: float) -> None:
         """The newest of each key; one at a time."""

@@ -212,6 +212,27 @@ def test_who_fails_here_and_succeeds_elsewhere_is_not_cut_off_and_not_asked_abou
     assert (stage.last["failed"], stage.last["of"]) == (46, 48)
 
 
+def test_what_a_process_that_was_just_started_has_forgotten_does_not_cut_a_merchant_off() -> None:
+    stage = Stage(shared=True)
+    stage.attempts("-" * 25)
+    stage.breakers.judge("m", failed=0, of=2, over=3.0)
+    assert stage.state == "closed", "who fails here each first time may have succeeded there each second time"
+    stage.attempts("-" * 25)
+    stage.breakers.judge("m", failed=0, of=2, over=28.0)
+    assert stage.state == "open"
+    assert stage.last["of"] in range(20, 28), "what both have counted since"
+
+
+def test_processes_that_were_started_together_count_all_they_have() -> None:
+    stage = Stage(shared=True)
+    stage.attempts("-" * 20)
+    assert stage.breakers.over == 20
+    stage.breakers.judge("m", failed=0, of=0, over=16.0)
+    assert stage.state == "open"
+    stage.now += 100
+    assert stage.breakers.over == 60
+
+
 def test_what_is_counted_leaves_the_window() -> None:
     stage = Stage(shared=True)
     stage.attempts("-+-")

@@ -14,8 +14,9 @@ import pytest
 from notifier.delivery.breaker import Breakers, State
 from notifier.delivery.delivery import DeliveryRoom
 from notifier.errors import NoAnswer, RequestFailed
-from notifier.processes.tier_sharing import TierSharing
+from notifier.processes.tier_sharing import COUNTS, TierSharing
 from notifier.sections import Breaker
+from notifier.supervision.actions import Reply
 from notifier.supervision.child import Parent
 
 Follower = Callable[[str, Any], Awaitable[None]]
@@ -58,6 +59,7 @@ class Process:
         self.draining = asyncio.Event()
         self._followers: list[tuple[str, Follower]] = []
         self.control = master.control
+        self.replies: list[list[Reply]] = []
         self.sharing = TierSharing(
             cast(Parent, self), f"tier:{tier}", tier, lambda: cast(DeliveryRoom, self.room), lambda: master.now
         )
@@ -72,6 +74,10 @@ class Process:
 
     async def follow(self, follower: Follower, prefix: str) -> None:
         self._followers.append((prefix, follower))
+
+    async def ask(self, to: str, action: str, data: object, timeout: float) -> Sequence[Reply]:
+        assert (to, action) == ("tier", COUNTS)
+        return self.replies.pop(0)
 
     async def apply(self, key: str, value: Any) -> None:
         self.state[key] = value
@@ -169,3 +175,17 @@ async def test_a_breaker_that_cannot_be_told_stays_open_where_it_opened() -> Non
         first.attempt(acknowledged=False)
     await settled(processes)
     assert (first.open, second.open) == ({"m": State.OPEN}, {})
+
+
+async def test_a_tier_that_does_not_answer_is_waited_for_once() -> None:
+    master = Master()
+    (process,) = await started(master, "1s")
+    for _ in range(19):
+        process.attempt(acknowledged=False)
+    gone = Reply("tier:2s", 1, "gone", error="it died")
+    counted = Reply("tier:3s", 1, "done", {"failed": 1, "of": 1, "over": 60.0})
+    process.replies = [[gone, counted], [gone, counted]]
+    await process.sharing._ask_others("m")
+    assert process.open == {}
+    await process.sharing._ask_others("m")
+    assert process.open == {"m": State.OPEN}
