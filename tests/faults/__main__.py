@@ -30,30 +30,28 @@ from tests.faults.field import PER_SECOND, standing
 from tests.faults.report import Row, as_json, between_markers, markdown, merged, read
 from tests.faults.table import FAULTS
 
-#: Faults at a time, by default.
-LANES = 1
+#: Faults at a time, by default: most of a fault is waiting.
+LANES = 3
 
 
 async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND, lanes: int = 1) -> list[Row]:
-    """One row per fault, each with a service of its own. lanes: how many faults at a time, each lane on a broker that
-    its last one left whole; those of a cluster come first and one after the other, since a cluster is made only once.
+    """One row per fault, each with a service of its own. per_second: of each service, where its fault names no other.
+
+    lanes: faults at a time, each lane on a broker that its last one left whole. Those of a cluster have the machine to
+    themselves.
     """
-    jobs = [[fault] for fault in faults if not fault.cluster]
-    if of_cluster := [fault for fault in faults if fault.cluster]:
-        jobs.insert(0, of_cluster)
     rows: list[Row] = []
-    left = iter(jobs)
+    if of_cluster := [fault for fault in faults if fault.cluster]:
+        async with cluster() as nodes:
+            rows += [await _timed(nodes, fault, repeats, per_second) for fault in of_cluster]
+    left = iter([fault for fault in faults if not fault.cluster])
 
     async def lane() -> None:
         async with contextlib.AsyncExitStack() as stack:
-            single: BrokerUnderTest | None = None
-            for job in left:
-                if job[0].cluster:
-                    async with cluster() as nodes:
-                        rows.extend([await _timed(nodes, fault, repeats, per_second) for fault in job])
-                    continue
-                single = single or await stack.enter_async_context(_single())
-                rows.append(await _timed(single, job[0], repeats, per_second))
+            broker = None
+            for fault in left:
+                broker = broker or await stack.enter_async_context(_single())
+                rows.append(await _timed(broker, fault, repeats, per_second))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(lanes):
@@ -62,7 +60,7 @@ async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PE
 
 
 async def _timed(broker: BrokerUnderTest, fault: Fault, repeats: int | None, per_second: int) -> Row:
-    began = time.monotonic()
+    began, per_second = time.monotonic(), fault.per_second or per_second
     row = await _row(broker, fault, repeats or fault.repeats, per_second)
     took = round(time.monotonic() - began, 1)
     row = replace(row, per_second=per_second, day=f"{datetime.now(UTC):%Y-%m-%d}", took=took)
@@ -114,7 +112,7 @@ def main() -> int:
     asked = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
     asked.add_argument("--only", action="append", default=[], help="faults whose name contains this")
     asked.add_argument("--repeats", type=int, help="of each fault; what the table of faults says otherwise")
-    asked.add_argument("--per-second", type=int, default=PER_SECOND, help="notifications per second")
+    asked.add_argument("--per-second", type=int, default=PER_SECOND, help="notifications per second, for each service")
     asked.add_argument("--lanes", type=int, default=LANES, help="faults at a time, each with a service of its own")
     asked.add_argument("--json", type=Path, help="where the rows go, beside those of faults that are not run")
     asked.add_argument("--page", type=Path, help="the page that gets the table between its markers")

@@ -18,7 +18,8 @@ Strike = Callable[[Field, int], Awaitable[Window]]
 class Fault:
     """name: in the table. through_line: service and load reach the broker by a line that can be harmed. api: the
     service has its HTTP API. cluster: the broker is a cluster of three. settings: further variables of the service's
-    environment. repeats: of the full run. around: what else it needs, see `around`.
+    environment. repeats: of the full run. around: what else it needs, see `around`. per_second: notifications, None
+    for as many as for most.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Fault:
     settings: Mapping[str, str] = field(default_factory=dict)
     repeats: int = 10
     around: Surrounding | None = None
+    per_second: int | None = None

@@ -19,6 +19,8 @@ from tests.faults import (
 from tests.faults.around import in_a_world, on_a_small_disk, on_postgresql, with_scripts
 from tests.faults.fault import Fault
 
+#: Notifications per second where no other fault runs beside it.
+ALONE = 200
 POINTS = ("before-callback", "during-callback", "before-fact", "before-republish", "before-ack")
 
 FAULTS: tuple[Fault, ...] = (
@@ -70,7 +72,7 @@ FAULTS: tuple[Fault, ...] = (
         of_resources.runtime_directory_full,
         around=on_a_small_disk("NOTIFIER_RUNTIME_DIR", 1),
     ),
-    Fault("cluster of three: rolling restart", of_cluster.rolling_restart, cluster=True),
-    Fault("cluster of three: kill -9 of the leader's node", of_cluster.leader_killed, cluster=True),
-    Fault("cluster of three: kill -9 of two nodes", of_cluster.two_of_three_killed, cluster=True),
+    Fault("cluster of three: rolling restart", of_cluster.rolling_restart, cluster=True, per_second=ALONE),
+    Fault("cluster of three: kill -9 of the leader's node", of_cluster.leader_killed, cluster=True, per_second=ALONE),
+    Fault("cluster of three: kill -9 of two nodes", of_cluster.two_of_three_killed, cluster=True, per_second=ALONE),
 )
