@@ -60,6 +60,11 @@ GOOD = [
         id="republished twice at the fault",
     ),
     pytest.param(
+        [sent(at=STRUCK - 1100)],
+        [came(STRUCK + 9000), came(STRUCK + 9500)],
+        id="due at the fault, and in both queues when the broker was back",
+    ),
+    pytest.param(
         [sent(at=STRUCK - 10, confirmed=STRUCK + 3000)],
         [came(STRUCK + 1000), came(STRUCK + 1001)],
         id="enqueued twice at the fault",

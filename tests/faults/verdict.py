@@ -227,13 +227,32 @@ class _Bench:
         for name, came in self.came.items():
             doubled = [attempt for attempt, moments in came.items() if len(moments) > 1]
             if doubled and not self._has_reason(name, min(doubled)) and not self._was_asked_twice(name, came):
-                said.append(f"{name} attempt {min(doubled)} came {len(came[min(doubled)])} times, no fault near")
+                moments = came[min(doubled)]
+                said.append(
+                    f"{name} attempt {min(doubled)} came {len(moments)} times, no fault near: {self._placed(moments)}"
+                )
             sent = self._sent.get(name)
             beyond = [attempt for attempt in came if sent and attempt > sent.attempts > 0 and not sent.breaks]
             first = min(beyond, default=1) - 1
             if beyond and not self._was_in_flight(came.get(first, [])) and not self._reached_nobody(name, first):
-                said.append(f"{name} came again after its merchant had acknowledged it, no fault near")
+                moments = [*came.get(first, []), *came[first + 1]]
+                said.append(
+                    f"{name} came again after its merchant had acknowledged it, no fault near: {self._placed(moments)}"
+                )
         return said
+
+    def _placed(self, moments: Sequence[float]) -> str:
+        """When these were, beside the last fault before the last of them."""
+        before = [window for window in self._evidence.windows if window.began <= max(moments)]
+        if not before:
+            return "before the first fault"
+        last = max(before, key=lambda window: window.began)
+        came, ended, restored = (
+            [f"{(each - last.began) / 1000:.2f}" for each in some] for some in (moments, [last.ended], [last.restored])
+        )
+        return (
+            f"{' and '.join(came)} s after the last one began, which ended after {ended[0]} s ({restored[0]} restored)"
+        )
 
     def untrue(self) -> list[str]:
         """The ledger's rows beside the log. A row of an attempt that was answered stands for a request, always; a
@@ -319,11 +338,16 @@ class _Bench:
         return None if before is None else before[0] + each.delays[attempt - 1]
 
     def _has_reason(self, name: str, attempt: int) -> bool:
-        """It was called when a fault struck, or the publish that led to it was under way."""
+        """It was called when a fault struck, or the publish that led to it was under way, or it was due: then the broker
+        was handing it from one queue to the other, and has it in both when it died in between.
+        """
         came = self.came[name]
         if self._was_in_flight(came[attempt][:1]) or self._was_in_flight(came.get(attempt - 1, [])):
             return True
         sent = self._sent.get(name)
+        due = None if sent is None else self._due(sent, attempt)
+        if due is not None and any(window.meets(due, came[attempt][0]) for window in self._evidence.windows):
+            return True
         if attempt > 1 or sent is None or sent.began is None:
             return False
         until = sent.confirmed if sent.confirmed is not None else float("inf")
