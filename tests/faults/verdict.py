@@ -338,7 +338,7 @@ class _Bench:
         return None if before is None else before[0] + each.delays[attempt - 1]
 
     def _has_reason(self, name: str, attempt: int) -> bool:
-        """It was called when a fault struck, or the publish that led to it was under way, or it was due: then the broker
+        """It was called when a fault struck, or the publish that led to it was under way; or it was due, so the broker
         was handing it from one queue to the other, and has it in both when it died in between.
         """
         came = self.came[name]
