@@ -37,6 +37,9 @@ ROUND = 1.0
 #: Seconds until the next round: a part of the time since anything went on, between these two. So a merchant that takes
 #: long waits for the next release not much longer than it takes, and where nothing goes on little is asked.
 SOONEST, LATEST, PART = 0.05, 2.0, 1 / 8
+#: And at least so many times as long as the last round took for each that went on: a round that finds little is not
+#: repeated at once, since deliveries that are due need the processor, too.
+REST = 4
 #: Beyond the ladder's total, milliseconds: DESIGN §6.
 GRACE_MS = 24 * 3600 * 1000
 #: Rows looked at in one piece when deadlines are checked.
@@ -86,6 +89,7 @@ class Release:
         self._steady = steady
         self._holds = holds
         self._moved = steady()
+        self._took = 0.0
 
     @property
     def pause(self) -> float:
@@ -93,7 +97,7 @@ class Release:
         pause = min(LATEST, (self._steady() - self._moved) * PART)
         if self._allowance.next is not None:
             pause = min(pause, self._allowance.next)
-        return max(SOONEST, pause)
+        return max(SOONEST, self._took * REST, pause)
 
     def expect(self) -> None:
         """There may be something to release soon, if not yet."""
@@ -104,7 +108,15 @@ class Release:
 
         Ends after a moment, so that a merchant whose reason ended meanwhile takes its turn, too.
         """
-        count, end = 0, self._steady() + ROUND
+        began, count = self._steady(), 0
+        try:
+            count = await self._round(began + ROUND)
+        finally:
+            self._took = (self._steady() - began) / max(1, count)
+        return count
+
+    async def _round(self, end: float) -> int:
+        count = 0
         self._allowance.begin(await holding.on_their_way(self._database, self._now_ms()))
         waiting = await holding.hopeful(self._database, self._now_ms(), needs_url=self._needs_url)
         while waiting and self._steady() < end:

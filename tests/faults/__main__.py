@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from tests.faults.bout import bout
 from tests.faults.broker import BrokerUnderTest
 from tests.faults.cluster import cluster
 from tests.faults.fault import Fault
-from tests.faults.field import PER_SECOND, standing
+from tests.faults.field import DRAIN, PER_SECOND, standing
 from tests.faults.report import Row, as_json, between_markers, markdown, merged, read
 from tests.faults.table import FAULTS
 
@@ -34,8 +34,19 @@ from tests.faults.table import FAULTS
 LANES = 3
 
 
-async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PER_SECOND, lanes: int = 1) -> list[Row]:
-    """One row per fault, each with a service of its own. per_second: of each service, where its fault names no other.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """repeats: of each fault; None for what the table of faults says. per_second: of each service, where its fault
+    names no other. drain: seconds for everything to be drained at the end.
+    """
+
+    repeats: int | None = None
+    per_second: int = PER_SECOND
+    drain: float = DRAIN
+
+
+async def run(faults: Sequence[Fault], terms: Terms, lanes: int = 1) -> list[Row]:
+    """One row per fault, each with a service of its own.
 
     lanes: faults at a time, each lane on a broker that its last one left whole. Those of a cluster have the machine to
     themselves.
@@ -43,7 +54,7 @@ async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PE
     rows: list[Row] = []
     if of_cluster := [fault for fault in faults if fault.cluster]:
         async with cluster() as nodes:
-            rows += [await _timed(nodes, fault, repeats, per_second) for fault in of_cluster]
+            rows += [await _timed(nodes, fault, terms) for fault in of_cluster]
     left = iter([fault for fault in faults if not fault.cluster])
 
     async def lane() -> None:
@@ -51,7 +62,7 @@ async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PE
             broker = None
             for fault in left:
                 broker = broker or await stack.enter_async_context(_single())
-                rows.append(await _timed(broker, fault, repeats, per_second))
+                rows.append(await _timed(broker, fault, terms))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(lanes):
@@ -59,9 +70,9 @@ async def run(faults: Sequence[Fault], repeats: int | None, per_second: int = PE
     return rows
 
 
-async def _timed(broker: BrokerUnderTest, fault: Fault, repeats: int | None, per_second: int) -> Row:
-    began, per_second = time.monotonic(), fault.per_second or per_second
-    row = await _row(broker, fault, repeats or fault.repeats, per_second)
+async def _timed(broker: BrokerUnderTest, fault: Fault, terms: Terms) -> Row:
+    began, per_second = time.monotonic(), fault.per_second or terms.per_second
+    row = await _row(broker, fault, terms.repeats or fault.repeats, per_second, terms.drain)
     took = round(time.monotonic() - began, 1)
     row = replace(row, per_second=per_second, day=f"{datetime.now(UTC):%Y-%m-%d}", took=took)
     _tell(row)
@@ -74,7 +85,7 @@ async def _single() -> AsyncIterator[BrokerUnderTest]:
         yield BrokerUnderTest(node)
 
 
-async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: int) -> Row:
+async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: int, drain: float) -> Row:
     print(f"{fault.name} × {repeats} …", file=sys.stderr, flush=True)
     try:
         async with standing(
@@ -84,6 +95,7 @@ async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: 
             settings=fault.settings,
             per_second=per_second,
             around=fault.around,
+            drain=drain,
         ) as field:
             return Row.of(fault.name, repeats, await bout(field, fault, repeats))
     except Exception as error:  # the others are still worth knowing
@@ -113,6 +125,7 @@ def main() -> int:
     asked.add_argument("--only", action="append", default=[], help="faults whose name contains this")
     asked.add_argument("--repeats", type=int, help="of each fault; what the table of faults says otherwise")
     asked.add_argument("--per-second", type=int, default=PER_SECOND, help="notifications per second, for each service")
+    asked.add_argument("--drain", type=float, default=DRAIN, help="seconds for everything to be drained at the end")
     asked.add_argument("--lanes", type=int, default=LANES, help="faults at a time, each with a service of its own")
     asked.add_argument("--json", type=Path, help="where the rows go, beside those of faults that are not run")
     asked.add_argument("--page", type=Path, help="the page that gets the table between its markers")
@@ -120,7 +133,7 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]  # settings of the developer must not change what is tested
     logging.getLogger("notifier").setLevel(logging.CRITICAL)  # what the load meets is no news
-    rows = asyncio.run(run(_chosen(given.only), given.repeats, given.per_second, given.lanes))
+    rows = asyncio.run(run(_chosen(given.only), Terms(given.repeats, given.per_second, given.drain), given.lanes))
     kept = read(given.json.read_text()) if given.json and given.json.exists() else []
     table = merged(kept, rows, [fault.name for fault in FAULTS])
     print(markdown(table))

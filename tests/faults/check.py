@@ -20,6 +20,8 @@ from typing import Any
 
 _PLANTED = Path(__file__).with_name("planted")
 _PROJECT = Path(__file__).parents[2]
+#: Seconds for everything to be drained: what a bug has lost never comes.
+_DRAIN = "45"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,10 @@ def _rows(bug: Bug | None, fault: str, repeats: int, per_second: str) -> list[di
         file = Path(directory) / "rows.json"
         command = ["-m", "tests.faults", "--only", fault, "--repeats", str(repeats), "--json", str(file)]
         subprocess.run(
-            [sys.executable, *command, "--per-second", per_second], env=environment, cwd=_PROJECT, check=False
+            [sys.executable, *command, "--per-second", per_second, "--drain", _DRAIN],
+            env=environment,
+            cwd=_PROJECT,
+            check=False,
         )
         rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
         return rows

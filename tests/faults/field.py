@@ -26,7 +26,7 @@ ALLOWED = "127.0.0.1/32"
 #: Notifications per second and service; several run side by side.
 PER_SECOND = 100
 #: Seconds for everything to be on time again after a fault, and to be drained at the end: late is not lost.
-_CALM, _DRAIN = 90.0, 240.0
+_CALM, DRAIN = 90.0, 240.0
 #: Milliseconds of lateness below which things count as calm again.
 _ON_TIME = 400.0
 #: Milliseconds between a first attempt and a second.
@@ -42,7 +42,9 @@ _STATUS = """
 
 @dataclass
 class Field:
-    """What a fault has in its hands. line: the service's and the load's way to the broker, None when they go direct."""
+    """What a fault has in its hands. line: the service's and the load's way to the broker, None when they go direct.
+    drain: seconds for everything to be drained at the end.
+    """
 
     broker: BrokerUnderTest
     service: ServiceUnderTest
@@ -51,6 +53,7 @@ class Field:
     line: BrokerLine | None
     namespace: str
     around: Around
+    drain: float = DRAIN
 
     @property
     def books(self) -> Books:
@@ -70,10 +73,10 @@ class Field:
     async def drained(self, windows: Sequence[Window]) -> Evidence:
         """Wait until everything sent has arrived and no queue holds anything; with what there is when that fails."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN):
+            async with asyncio.timeout(self.drain):
                 await self.load.told()
                 await self.receiver.until(
-                    lambda: not outstanding(self.load.sent, self.receiver.arrivals), _DRAIN, "all had arrived"
+                    lambda: not outstanding(self.load.sent, self.receiver.arrivals), self.drain, "all had arrived"
                 )
                 while any((await self.broker.depths(self.namespace)).values()):  # noqa: ASYNC110  a queue tells nobody
                     await asyncio.sleep(0.2)
@@ -161,6 +164,7 @@ async def standing(
     settings: Mapping[str, str] | None = None,
     per_second: int = PER_SECOND,
     around: Surrounding | None = None,
+    drain: float = DRAIN,
 ) -> AsyncIterator[Field]:
     """A field on this broker, in a namespace of its own, with a service that is ready and everything old enough.
 
@@ -181,7 +185,7 @@ async def standing(
             await service.start()
             await broker.settled()
             async with Load(variables, receiver.url, per_second) as load:
-                yield Field(broker, service, load, receiver, line, namespace, given)
+                yield Field(broker, service, load, receiver, line, namespace, given, drain)
         finally:
             await service.stop()
             with contextlib.suppress(NotifierError):  # a broker that did not come back has nothing to be tidied
