@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,8 +45,10 @@ class Terms:
     drain: float = DRAIN
 
 
-async def run(faults: Sequence[Fault], terms: Terms, lanes: int = 1) -> list[Row]:
-    """One row per fault, each with a service of its own.
+async def run(
+    faults: Sequence[Fault], terms: Terms, lanes: int = 1, judged: Callable[[Row], None] = lambda row: None
+) -> list[Row]:
+    """One row per fault, each with a service of its own. judged: hears of each row when it is there.
 
     lanes: faults at a time, each lane on a broker that its last one left whole. Those of a cluster have the machine to
     themselves.
@@ -54,7 +56,9 @@ async def run(faults: Sequence[Fault], terms: Terms, lanes: int = 1) -> list[Row
     rows: list[Row] = []
     if of_cluster := [fault for fault in faults if fault.cluster]:
         async with cluster() as nodes:
-            rows += [await _timed(nodes, fault, terms) for fault in of_cluster]
+            for fault in of_cluster:
+                rows.append(await _timed(nodes, fault, terms))
+                judged(rows[-1])
     left = iter([fault for fault in faults if not fault.cluster])
 
     async def lane() -> None:
@@ -62,7 +66,9 @@ async def run(faults: Sequence[Fault], terms: Terms, lanes: int = 1) -> list[Row
             broker = None
             for fault in left:
                 broker = broker or await stack.enter_async_context(_single())
-                rows.append(await _timed(broker, fault, terms))
+                row = await _timed(broker, fault, terms)
+                rows.append(row)
+                judged(row)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(lanes):
@@ -115,8 +121,9 @@ def _tell(row: Row) -> None:
         print(f"    {said}", file=sys.stderr, flush=True)
 
 
-def _chosen(texts: Sequence[str]) -> list[Fault]:
-    return [fault for fault in FAULTS if not texts or any(text in fault.name for text in texts)]
+def _chosen(texts: Sequence[str], but: Sequence[str]) -> list[Fault]:
+    named = [fault for fault in FAULTS if not texts or any(text in fault.name for text in texts)]
+    return [fault for fault in named if not any(text in fault.name for text in but)]
 
 
 def main() -> int:
@@ -127,18 +134,26 @@ def main() -> int:
     asked.add_argument("--per-second", type=int, default=PER_SECOND, help="notifications per second, for each service")
     asked.add_argument("--drain", type=float, default=DRAIN, help="seconds for everything to be drained at the end")
     asked.add_argument("--lanes", type=int, default=LANES, help="faults at a time, each with a service of its own")
+    asked.add_argument("--not", action="append", default=[], dest="not_", help="none whose name contains this")
     asked.add_argument("--json", type=Path, help="where the rows go, beside those of faults that are not run")
     asked.add_argument("--page", type=Path, help="the page that gets the table between its markers")
     given = asked.parse_args()
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]  # settings of the developer must not change what is tested
     logging.getLogger("notifier").setLevel(logging.CRITICAL)  # what the load meets is no news
-    rows = asyncio.run(run(_chosen(given.only), Terms(given.repeats, given.per_second, given.drain), given.lanes))
-    kept = read(given.json.read_text()) if given.json and given.json.exists() else []
-    table = merged(kept, rows, [fault.name for fault in FAULTS])
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    table = read(given.json.read_text()) if given.json and given.json.exists() else []
+
+    def judged(row: Row) -> None:
+        """It is kept at once: a run takes long."""
+        nonlocal table
+        table = merged(table, [row], [fault.name for fault in FAULTS])
+        if given.json:
+            given.json.write_text(json.dumps(as_json(table), indent=1) + "\n")
+
+    terms = Terms(given.repeats, given.per_second, given.drain)
+    rows = asyncio.run(run(_chosen(given.only, given.not_), terms, given.lanes, judged))
     print(markdown(table))
-    if given.json:
-        given.json.write_text(json.dumps(as_json(table), indent=1) + "\n")
     if given.page:
         given.page.write_text(between_markers(given.page.read_text(), markdown(table)))
     return 0 if all(row.good for row in rows) else 1
