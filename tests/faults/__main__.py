@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -53,6 +54,9 @@ async def run(
     lanes: faults at a time, each lane on a broker that its last one left whole. Those of a cluster have the machine to
     themselves.
     """
+    running = asyncio.current_task()
+    assert running is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)  # everything started is ended first
     rows: list[Row] = []
     if of_cluster := [fault for fault in faults if fault.cluster]:
         async with cluster() as nodes:
@@ -152,7 +156,10 @@ def main() -> int:
             given.json.write_text(json.dumps(as_json(table), indent=1) + "\n")
 
     terms = Terms(given.repeats, given.per_second, given.drain)
-    rows = asyncio.run(run(_chosen(given.only, given.not_), terms, given.lanes, judged))
+    try:
+        rows = asyncio.run(run(_chosen(given.only, given.not_), terms, given.lanes, judged))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     print(markdown(table))
     if given.page:
         given.page.write_text(between_markers(given.page.read_text(), markdown(table)))

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.errors import DidNotBite
@@ -53,13 +54,14 @@ async def service_ended(field: Field, number: int) -> Window:
     return Window(began, ended, time.time() * 1000)
 
 
-def stood_still(*slots: str) -> Strike:
-    """SIGSTOP to these processes at once, SIGCONT after a while; `master` is the master itself.
+def stood_still(*groups: Sequence[str]) -> Strike:
+    """SIGSTOP to the processes of a group at once, SIGCONT after a while; the groups in turn. `master` is the master.
 
     What stands still for longer than the master has patience is replaced meanwhile.
     """
 
     async def strike(field: Field, number: int) -> Window:
+        slots = groups[number % len(groups)]
         pids = [field.service.master if slot == "master" else await field.service.pid(slot) for slot in slots]
         began, came = time.time() * 1000, len(field.receiver.arrivals)
         for pid in pids:

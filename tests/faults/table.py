@@ -18,6 +18,7 @@ from tests.faults import (
 )
 from tests.faults.around import in_a_world, on_a_small_disk, on_postgresql, with_scripts
 from tests.faults.fault import Fault
+from tests.faults.service import TIERS
 
 #: Notifications per second where no other fault runs beside it.
 ALONE = 200
@@ -30,8 +31,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("agent: kill -9", of_processes.agent_killed),
     Fault("api: kill -9", of_processes.api_killed, api=True),
     Fault("service: SIGTERM under load", of_processes.service_ended),
-    Fault("tier processes: SIGSTOP 40 s", of_processes.stood_still("tier:1s", "tier:2s")),
-    Fault("master, agent: SIGSTOP 40 s", of_processes.stood_still("master", "agent")),
+    Fault("SIGSTOP 40 s: tier processes; master, agent", of_processes.stood_still(TIERS, ("master", "agent"))),
     Fault("broker: kill -9", of_broker.killed),
     Fault("broker: graceful restart", of_broker.restarted),
     Fault("broker: SIGSTOP 6 s, 25 s", of_broker.stood_still),
