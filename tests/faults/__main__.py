@@ -32,7 +32,7 @@ from tests.faults.report import Row, as_json, between_markers, markdown, merged,
 from tests.faults.table import FAULTS
 
 #: Faults at a time, by default: most of a fault is waiting.
-LANES = 3
+LANES = 2
 
 
 @dataclass(frozen=True, slots=True)
