@@ -64,15 +64,17 @@ def stood_still(*groups: Sequence[str]) -> Strike:
         slots = groups[number % len(groups)]
         pids = [field.service.master if slot == "master" else await field.service.pid(slot) for slot in slots]
         began, came = time.time() * 1000, len(field.receiver.arrivals)
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(_SURE)
-        if not all(_is_stopped(pid) for pid in pids):
-            raise DidNotBite(f"not all of {slots} stand still")
-        await asyncio.sleep(STILL - _SURE)  # the length of the standstill is what is tested
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):  # replaced
-                os.kill(pid, signal.SIGCONT)
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(_SURE)
+            if not all(_is_stopped(pid) for pid in pids):
+                raise DidNotBite(f"not all of {slots} stand still")
+            await asyncio.sleep(STILL - _SURE)  # the length of the standstill is what is tested
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):  # replaced
+                    os.kill(pid, signal.SIGCONT)
         ended = time.time() * 1000
         meanwhile = (began + 1000 * _SURE, began + 1000 * _PATIENCE)
         if set(TIERS) <= set(slots) and any(
