@@ -179,7 +179,8 @@ class Intake:
 
     @property
     def _is_enough(self) -> bool:
-        return len(self._gathered) >= BATCH or self._bytes >= BATCH_BYTES or self._closing.is_set()
+        most = min(BATCH, self._consumer.prefetch)  # no more of them come before these are acknowledged
+        return len(self._gathered) >= most or self._bytes >= BATCH_BYTES or self._closing.is_set()
 
     async def _gather(self) -> None:
         """Until there is a whole batch, or the last transaction began `APART` seconds ago."""

@@ -37,8 +37,8 @@ ROUND = 1.0
 #: Seconds until the next round: a part of the time since anything went on, between these two. So a merchant that takes
 #: long waits for the next release not much longer than it takes, and where nothing goes on little is asked.
 SOONEST, LATEST, PART = 0.05, 2.0, 1 / 8
-#: And at least so many times as long as the last round took for each that went on: a round that finds little is not
-#: repeated at once, since deliveries that are due need the processor, too.
+#: And, within the same bounds, at least so many times as long as the last round took for each that went on: a round
+#: that finds little is not repeated at once, since deliveries that are due need the processor, too.
 REST = 4
 #: Beyond the ladder's total, milliseconds: DESIGN §6.
 GRACE_MS = 24 * 3600 * 1000
@@ -97,7 +97,7 @@ class Release:
         pause = min(LATEST, (self._steady() - self._moved) * PART)
         if self._allowance.next is not None:
             pause = min(pause, self._allowance.next)
-        return max(SOONEST, self._took * REST, pause)
+        return max(SOONEST, min(LATEST, self._took * REST), pause)
 
     def expect(self) -> None:
         """There may be something to release soon, if not yet."""

@@ -24,7 +24,7 @@ from notifier.sections import Breaker
 #: Parts in which the window is counted: what leaves it leaves a sixth at a time.
 _PARTS = 6
 #: Seconds by which processes that were started together begin to count one after the other.
-_ALIKE = 5.0
+ALIKE = 5.0
 #: Closed breakers that are remembered.
 _REMEMBERED = 5000
 
@@ -132,10 +132,16 @@ class Breakers:
             case _:
                 return  # it had started before
 
-    def counted(self, merchant: str) -> tuple[int, int]:
-        """How many attempts failed here within the window, of how many."""
+    def counted(self, merchant: str, over: float | None = None) -> tuple[int, int]:
+        """How many attempts failed here within the window, of how many. over: within so many seconds, if this process
+        has counted for much longer.
+        """
         circuit = self._circuits.get(merchant)
-        return circuit.counted(self._part() - _PARTS) if circuit is not None else (0, 0)
+        if circuit is None:
+            return 0, 0
+        if over is None or over > self.over - ALIKE:
+            return circuit.counted(self._part() - _PARTS)
+        return circuit.counted(self._part(over))
 
     @property
     def over(self) -> float:
@@ -146,13 +152,10 @@ class Breakers:
         """Open it, if it fails by what is counted here and elsewhere together.
 
         failed, of: elsewhere. over: seconds that all of those elsewhere were counting: who has just been started there
-        has forgotten what succeeded, so what failed here before counts no more than that. None: the whole window.
+        has forgotten what succeeded, so what failed here before that does not count. None: the whole window.
         """
         circuit = self._circuit(merchant)
-        if over is None or over > self.over - _ALIKE:
-            here = self.counted(merchant)
-        else:
-            here = circuit.counted(self._part(over))
+        here = self.counted(merchant, over)
         if circuit.state is State.CLOSED and self._fails(here[0] + failed, here[1] + of):
             circuit.failed, circuit.of, circuit.pause = here[0] + failed, here[1] + of, self._settings.pause
             circuit.since = self._clock()

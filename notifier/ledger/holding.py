@@ -159,40 +159,23 @@ def rest(tries: int) -> int:
     return int(min(LONGEST_REST, FIRST_REST << min(tries, 20)))
 
 
-@dataclass(frozen=True, slots=True)
-class OnTheirWay:
-    """What was released within ON_ITS_WAY and has not been attempted since, as far as is known, by merchant.
-
-    counts: all of it. inside: without what was held again. back: when the newest of those was released that were held
-    again, Unix milliseconds; no key where none was.
-    """
-
-    counts: Mapping[str, int]
-    inside: Mapping[str, int]
-    back: Mapping[str, int]
-
-
-async def on_their_way(database: Database, now_ms: int) -> OnTheirWay:
-    """How much of each merchant is on its way.
+async def on_their_way(database: Database, now_ms: int) -> Mapping[str, int]:
+    """How many of each merchant were released within ON_ITS_WAY and have not been attempted since, as far as is known.
 
     What was held again without an attempt counts until its rest is over: so a merchant whose releases come back, for
     a reason that is not known here, gets a window of them and then a pause, not all of them one after the other.
     Costs a look at each that counts, however much is held. Raises DatabaseUnavailable.
     """
-    query = select(notifications.c.merchant, notifications.c.stands, notifications.c.released_at).where(
+    query = select(notifications.c.merchant).where(
         _RELEASED,
         notifications.c.released_at > now_ms - ON_ITS_WAY,
         notifications.c.attempts <= notifications.c.released_attempts,
         or_(notifications.c.stands == "accepted", notifications.c.release_after > now_ms),
     )
     async with database.connect() as connection:
-        rows = (await connection.execute(query)).all()  # GROUP BY would have SQLite go through all there is
-    back: dict[str, int] = {}
-    for merchant, stands, released_at in rows:
-        if stands == "held":
-            back[merchant] = max(released_at, back.get(merchant, 0))
-    counts = Counter(merchant for merchant, _, _ in rows)
-    return OnTheirWay(counts, counts - Counter(merchant for merchant, stands, _ in rows if stands == "held"), back)
+        return Counter(
+            (await connection.execute(query)).scalars()
+        )  # GROUP BY would have SQLite go through all there is
 
 
 async def wait_for_room(database: Database, places: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

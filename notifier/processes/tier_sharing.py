@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from notifier import logs
+from notifier.delivery.breaker import ALIKE
 from notifier.delivery.delivery import DeliveryRoom
 from notifier.errors import NotifierError, RequestFailed
 from notifier.supervision.actions import Sender
@@ -35,8 +36,8 @@ BREAKER = 600.0
 COUNTS = "breaker.counts"
 #: Seconds that they get for it.
 _PATIENCE = 2.0
-#: Merchants of whom it is remembered that not all processes answered.
-_MOST_UNANSWERED = 1000
+#: Seconds within which who does not answer is waited for once, and merchants of whom that is remembered.
+_WAITED, _MOST_WAITED = 60.0, 1000
 #: Seconds before what could not be told is told again.
 _AGAIN = 1.0
 
@@ -65,7 +66,7 @@ class TierSharing:
         self._ours: dict[str, Mapping[str, Any]] = {}  # what keys say since this process said it
         self._telling: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
-        self._unanswered: set[str] = set()  # merchants of whom not all tiers could say what they counted
+        self._waited: dict[str, float] = {}  # when somebody did not answer about a merchant
 
     async def follow(self) -> None:
         """Take over what the others know, and every change from now on; answer what is counted here."""
@@ -103,28 +104,42 @@ class TierSharing:
 
     async def _ask_others(self, merchant: str) -> None:
         try:
-            replies = await self._parent.ask("tier", COUNTS, {"merchant": merchant}, timeout=_PATIENCE)
+            told, all_answered = await self._counted(merchant)
+            over = min((each["over"] for each in told if "over" in each), default=None)
+            if over is not None and any(each.get("over", over) > over + ALIKE for each in told):
+                told, all_answered = await self._counted(merchant, over)
         except NotifierError as error:  # it is suspected again soon, if it goes on failing
             logs.event("unshared", logging.WARNING, key=f"breaker/{merchant}", why=str(error))
             return
-        others = [reply for reply in replies if reply.slot != self._slot]
-        elsewhere = [reply.data for reply in others if reply.result == "done"]
-        if len(elsewhere) < len(others) and merchant not in self._unanswered:
-            if len(self._unanswered) >= _MOST_UNANSWERED:
-                self._unanswered.clear()
-            self._unanswered.add(merchant)  # perhaps it is just being started; if it goes on failing, it is asked again
+        if not all_answered and self._waits_for_others(merchant):
             return
-        self._unanswered.discard(merchant)
-        self._room().breakers.judge(
-            merchant,
-            sum(counted["failed"] for counted in elsewhere),
-            sum(counted["of"] for counted in elsewhere),
-            min((counted["over"] for counted in elsewhere), default=None),
+        failed, of = sum(each["failed"] for each in told), sum(each["of"] for each in told)
+        self._room().breakers.judge(merchant, int(failed), int(of), over)
+
+    async def _counted(self, merchant: str, over: float | None = None) -> tuple[list[Mapping[str, float]], bool]:
+        """What the other tier processes have counted, those of them that answer, and whether all did. over: within so
+        many seconds; None: within the window.
+        """
+        asked = {"merchant": merchant} if over is None else {"merchant": merchant, "over": over}
+        replies = await self._parent.ask("tier", COUNTS, asked, timeout=_PATIENCE)
+        others = [reply for reply in replies if reply.slot != self._slot]
+        return [reply.data for reply in others if reply.result == "done"], all(
+            reply.result == "done" for reply in others
         )
+
+    def _waits_for_others(self, merchant: str) -> bool:
+        """Whether to judge later: perhaps who does not answer is just being started. Once in a while, not for ever."""
+        now = self._clock()
+        if now - self._waited.get(merchant, 0.0) < _WAITED:
+            return False
+        if len(self._waited) >= _MOST_WAITED:
+            self._waited.clear()
+        self._waited[merchant] = now
+        return True
 
     async def _on_counts(self, asked: Any, sender: Sender) -> dict[str, float]:
         breakers = self._room().breakers
-        failed, of = breakers.counted(str(asked["merchant"]))
+        failed, of = breakers.counted(str(asked["merchant"]), asked.get("over"))
         return {"failed": failed, "of": of, "over": breakers.over}
 
     def _tell(self, key: str, value: Mapping[str, Any] | None, seconds: float) -> None:
@@ -143,9 +158,9 @@ class TierSharing:
             value, seconds = self._untold.pop(key)
             try:
                 if value is None:
-                    await self._parent.control("clear", {"key": key})
+                    answer = await self._parent.control("clear", {"key": key})
                 else:
-                    await self._parent.control("push", {"key": key, "value": value, "for": seconds})
+                    answer = await self._parent.control("push", {"key": key, "value": value, "for": seconds})
             except RequestFailed as error:  # it cannot be a key, so it will never be one
                 logs.event("unshared", logging.WARNING, key=key, why=str(error))
                 self._forget(key)
@@ -158,9 +173,11 @@ class TierSharing:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_AGAIN):
                         await self._parent.draining.wait()
+                continue
             finally:
                 self._being_told = None
-            self._hear(key, self._parent.state.get(key))  # what was not heard meanwhile
+            if self._parent.version >= answer["version"]:  # else what is not here yet is heard when it comes
+                self._hear(key, self._parent.state.get(key))  # what was not heard meanwhile
 
     def _forget(self, key: str) -> None:
         """Nobody would ever end an overflow that nobody knows of."""

@@ -12,7 +12,6 @@ from notifier.agent.allowance import PIECE, Allowance
 from notifier.agent.breakers import MARGIN, PATIENCE, Breakers
 from notifier.agent.sharing import LASTING, Sharing
 from notifier.domain.merchant import Merchant
-from notifier.ledger.holding import OnTheirWay
 from notifier.sections import Isolation
 
 NOW = 1_790_000_000.0
@@ -34,11 +33,6 @@ class Stage:
         return room
 
 
-def under_way(back: dict[str, int] | None = None, inside: dict[str, int] | None = None, **counts: int) -> OnTheirWay:
-    """back: when the newest of those was released that came back. inside: without those; else nothing came back."""
-    return OnTheirWay(counts, counts if inside is None else inside, back or {})
-
-
 def opened(seconds: float, state: str = "open", **more: object) -> dict[str, object]:
     return {"state": state, "until": int((NOW + seconds) * 1000), **more}
 
@@ -58,41 +52,13 @@ def test_the_window_is_what_a_tier_process_would_call_at_once(
     merchant: Merchant | None, on_their_way: int, room: int
 ) -> None:
     stage = Stage(concurrency=20)
-    stage.allowance.begin(under_way(m1=on_their_way, m2=1000))
+    stage.allowance.begin({"m1": on_their_way, "m2": 1000})
     assert stage.allowance.take("m1", merchant) == room
-
-
-def test_when_some_come_back_the_window_is_what_did_not_and_a_little_more_each_second() -> None:
-    stage = Stage(concurrency=20)
-    stage.allowance.begin(under_way(back={"m1": 5000}, inside={"m1": 14}, m1=20))
-    assert stage.allowance.take("m1", None) == 0
-    stage.now += 0.5
-    stage.allowance.begin(under_way(m1=14))
-    assert stage.allowance.take("m1", None) == 0, "the rest of those that came back is over: they wait for room"
-    assert stage.allowance.take("m2", None) == 20
-    stage.now += 2
-    stage.allowance.begin(under_way(m1=14))
-    assert stage.allowance.take("m1", None) == 2
-    stage.now += 100
-    stage.allowance.begin(under_way(m1=14))
-    assert stage.allowance.take("m1", None) == 6, "never more than its bound"
-
-
-def test_the_window_is_narrowed_once_for_what_came_back_together() -> None:
-    stage = Stage(concurrency=20)
-    stage.allowance.begin(under_way(back={"m1": 5000}, inside={"m1": 14}, m1=20))
-    stage.allowance.begin(under_way(back={"m1": 5000}, inside={"m1": 1}, m1=7))
-    assert stage.allowance.take("m1", None) == 7
-    stage.allowance.begin(under_way(back={"m1": 6000}, inside={}, m1=7))
-    stage.allowance.begin(under_way(m1=0))
-    assert stage.allowance.take("m1", None) == 1, "one may always try"
-    stage.allowance.begin(under_way())
-    assert stage.allowance.take("m1", None) == 20, "nothing of it is on its way: as at the beginning"
 
 
 def test_what_went_in_this_round_counts_at_once() -> None:
     stage = Stage(concurrency=20)
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     assert stage.allowance.take("m1", None) == 20
     stage.allowance.gone("m1", 20, 8)
     assert stage.allowance.take("m1", None) == 12
@@ -102,7 +68,7 @@ def test_what_went_in_this_round_counts_at_once() -> None:
 def test_the_rate_bounds_what_goes_each_second_and_says_when_the_next_may(isolation: dict[str, Any]) -> None:
     stage = Stage(concurrency=2000, **isolation)
     merchant = Merchant("m1", rate=None if isolation else 20.0)
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     gone = stage.release(merchant)
     assert (gone, stage.release(merchant)) == (5, 0)
     assert stage.allowance.next == pytest.approx(0.05)
@@ -114,7 +80,7 @@ def test_the_rate_bounds_what_goes_each_second_and_says_when_the_next_may(isolat
 
 def test_what_could_not_go_on_takes_nothing_of_the_rate() -> None:
     stage = Stage(rate=20.0)
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     assert stage.allowance.take("m1", None) == 5
     stage.allowance.gone("m1", 5, 0)
     assert stage.allowance.take("m1", None) == 5
@@ -122,7 +88,7 @@ def test_what_could_not_go_on_takes_nothing_of_the_rate() -> None:
 
 def test_another_rate_counts_from_now_on() -> None:
     stage = Stage(concurrency=2000)
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     assert stage.release(Merchant("m1", rate=20.0)) == 5
     assert stage.release(Merchant("m1", rate=400.0)) == 100
     assert stage.release(Merchant("m1")) == PIECE
@@ -131,7 +97,7 @@ def test_another_rate_counts_from_now_on() -> None:
 def test_nothing_goes_while_a_breaker_is_open_and_one_probe_when_it_is_time() -> None:
     stage = Stage()
     stage.breakers.follow(KEY, opened(30))
-    stage.allowance.begin(under_way(m1=7))
+    stage.allowance.begin({"m1": 7})
     assert stage.release() == 0
     assert stage.allowance.next == pytest.approx(30 + MARGIN)
     stage.now += 30 + MARGIN
@@ -150,7 +116,7 @@ def test_nothing_goes_while_a_breaker_is_open_and_one_probe_when_it_is_time() ->
 def test_a_probe_that_could_not_be_sent_is_none() -> None:
     stage = Stage()
     stage.breakers.follow(KEY, opened(-1))
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     for _ in range(3):
         assert stage.allowance.take("m1", None) == 1
         stage.allowance.gone("m1", 1, 0)
@@ -159,7 +125,7 @@ def test_a_probe_that_could_not_be_sent_is_none() -> None:
 def test_while_a_probe_of_somebody_else_is_under_way_nothing_goes_until_it_counts_as_lost() -> None:
     stage = Stage()
     stage.breakers.follow(KEY, opened(12, "half-open"))
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     stage.now += 11
     assert stage.release() == 0
     stage.now += 1 + MARGIN
@@ -185,14 +151,14 @@ def test_a_breaker_that_somebody_set_by_hand_is_tried_after_a_while(value: objec
 
 def test_rates_of_merchants_that_rest_are_forgotten_and_no_others() -> None:
     stage = Stage(rate=20.0)
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     for number in range(1500):
         stage.allowance.take(f"m{number}", None)
     stage.now += 0.125
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     assert stage.allowance.take("m1", None) == 2
     stage.now += 1
-    stage.allowance.begin(under_way())
+    stage.allowance.begin({})
     assert len(stage.allowance._paces) == 0
 
 

@@ -27,6 +27,7 @@ class Master:
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
+        self.version = 0
         self.state: dict[str, Any] = {}
         self.processes: list[Process] = []
         self.delay: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
@@ -40,6 +41,8 @@ class Master:
         async with self._order:
             value = None if verb == "clear" else body["value"]
             changed = self.state.get(body["key"]) != value
+            self.version += 1
+            answer = {"version": self.version}
             if value is None:
                 self.state.pop(body["key"], None)
             else:
@@ -47,8 +50,10 @@ class Master:
             for process in self.processes if changed else ():
                 await self.delay()
                 await process.apply(body["key"], value)
+            for process in self.processes:
+                process.version = self.version if not process.lags else process.version
         await self.delay()
-        return {}
+        return answer
 
 
 class Process:
@@ -56,10 +61,13 @@ class Process:
 
     def __init__(self, master: Master, tier: str) -> None:
         self.state: dict[str, Any] = {}
+        self.version = 0
+        self.lags = False  # the master's news do not reach it for the time being
         self.draining = asyncio.Event()
         self._followers: list[tuple[str, Follower]] = []
         self.control = master.control
         self.replies: list[list[Reply]] = []
+        self.asked: list[object] = []
         self.sharing = TierSharing(
             cast(Parent, self), f"tier:{tier}", tier, lambda: cast(DeliveryRoom, self.room), lambda: master.now
         )
@@ -77,9 +85,12 @@ class Process:
 
     async def ask(self, to: str, action: str, data: object, timeout: float) -> Sequence[Reply]:
         assert (to, action) == ("tier", COUNTS)
+        self.asked.append(data)
         return self.replies.pop(0)
 
     async def apply(self, key: str, value: Any) -> None:
+        if self.lags:
+            return
         self.state[key] = value
         for prefix, follower in self._followers:
             if key.startswith(prefix):
@@ -167,6 +178,23 @@ async def test_a_probe_is_this_process_s_own_until_another_says_otherwise() -> N
     assert (first.open, second.open, master.state) == ({}, {}, {})
 
 
+async def test_an_answer_that_is_ahead_of_the_mirror_takes_nothing_back() -> None:
+    master = Master()
+    (process,) = processes = await started(master, "1s")
+    for _ in range(20):
+        process.attempt(acknowledged=False)
+    await settled(processes)
+    master.now += 31
+    process.lags = True
+    assert process.breakers.pass_("m") is None
+    await settled(processes)
+    assert process.open == {"m": State.HALF_OPEN}, "the mirror still says open"
+    process.lags = False
+    await process.apply("breaker/m", master.state["breaker/m"])
+    process.breakers.attempted("m", acknowledged=True)
+    assert process.open == {}, "the probe was its own"
+
+
 async def test_a_breaker_that_cannot_be_told_stays_open_where_it_opened() -> None:
     master = Master()
     first, second = processes = await started(master, "1s", "2s")
@@ -177,15 +205,35 @@ async def test_a_breaker_that_cannot_be_told_stays_open_where_it_opened() -> Non
     assert (first.open, second.open) == ({"m": State.OPEN}, {})
 
 
-async def test_a_tier_that_does_not_answer_is_waited_for_once() -> None:
+def reply(tier: str, failed: int, of: int, over: float) -> Reply:
+    return Reply(f"tier:{tier}", 1, "done", {"failed": failed, "of": of, "over": over})
+
+
+async def test_a_tier_that_does_not_answer_is_waited_for_once_in_a_while() -> None:
     master = Master()
     (process,) = await started(master, "1s")
     for _ in range(19):
         process.attempt(acknowledged=False)
     gone = Reply("tier:2s", 1, "gone", error="it died")
-    counted = Reply("tier:3s", 1, "done", {"failed": 1, "of": 1, "over": 60.0})
-    process.replies = [[gone, counted], [gone, counted]]
+    process.replies = [[gone, reply("3s", 0, 0, 60.0)], [gone, reply("3s", 1, 1, 60.0)]]
     await process.sharing._ask_others("m")
     assert process.open == {}
     await process.sharing._ask_others("m")
     assert process.open == {"m": State.OPEN}
+
+
+async def test_what_a_tier_has_forgotten_is_asked_of_nobody_else() -> None:
+    """It succeeds with each third attempt, and the third tier was just started."""
+    master = Master()
+    (process,) = await started(master, "1s")
+    master.now += 60
+    for _ in range(19):
+        process.attempt(acknowledged=False)
+    master.now += 6
+    process.replies = [
+        [reply("2s", 19, 19, 60.0), reply("3s", 0, 1, 4.0)],
+        [reply("2s", 2, 2, 60.0), reply("3s", 0, 1, 4.0)],
+    ]
+    await process.sharing._ask_others("m")
+    assert process.open == {}
+    assert process.asked == [{"merchant": "m"}, {"merchant": "m", "over": 4.0}]
