@@ -36,7 +36,7 @@ async def _away(field: Field, *, graceful: bool) -> Window:
     await field.broker.boot()
     ended = time.time() * 1000
     await reconnected(field)
-    return Window(began, ended, time.time() * 1000)
+    return Window(began, ended, time.time() * 1000, handing=not graceful)
 
 
 async def stood_still(field: Field, number: int) -> Window:

@@ -44,7 +44,7 @@ async def leader_killed(field: Field, number: int) -> Window:
     await cluster.nodes[leader].restart()
     ended = time.time() * 1000
     await reconnected(field)
-    return Window(began, ended, taken_over)
+    return Window(began, ended, taken_over, handing=True)
 
 
 async def two_of_three_killed(field: Field, number: int) -> Window:
@@ -60,7 +60,7 @@ async def two_of_three_killed(field: Field, number: int) -> Window:
     await asyncio.gather(*(cluster.nodes[name].restart() for name in gone))
     ended = time.time() * 1000
     await reconnected(field)
-    return Window(began, ended, time.time() * 1000)
+    return Window(began, ended, time.time() * 1000, handing=True)
 
 
 def _cluster(field: Field) -> ClusterUnderTest:

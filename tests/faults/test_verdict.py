@@ -60,11 +60,6 @@ GOOD = [
         id="republished twice at the fault",
     ),
     pytest.param(
-        [sent(at=STRUCK - 1100)],
-        [came(STRUCK + 9000), came(STRUCK + 9500)],
-        id="due at the fault, and in both queues when the broker was back",
-    ),
-    pytest.param(
         [sent(at=STRUCK - 10, confirmed=STRUCK + 3000)],
         [came(STRUCK + 1000), came(STRUCK + 1001)],
         id="enqueued twice at the fault",
@@ -103,6 +98,21 @@ def test_what_breaks_a_promise_is_named(handed_in: list[Sent], arrivals: list[Ar
     verdict = judged(handed_in, arrivals)
     assert tally(verdict)[kind] == 1, verdict.violations
     assert not verdict.good
+
+
+@pytest.mark.parametrize(
+    ("due", "handing", "kinds"),
+    [
+        pytest.param(-100.0, True, [], id="due when the broker died"),
+        pytest.param(-100.0, False, ["doubled"], id="due when another thing died"),
+        pytest.param(-5000.0, True, ["doubled"], id="due long before"),
+    ],
+)
+def test_what_a_dying_broker_was_handing_on_may_be_in_two_queues(due: float, handing: bool, kinds: list[str]) -> None:
+    window = Window(STRUCK, STRUCK, STRUCK + 8000, handing=handing)
+    arrivals = [came(STRUCK + 9000), came(STRUCK + 9500)]
+    verdict = judged([sent(at=STRUCK + due - 1000)], arrivals, windows=[window])
+    assert list(tally(verdict)) == kinds
 
 
 @pytest.mark.parametrize(

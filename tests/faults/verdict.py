@@ -89,13 +89,15 @@ class Told:
 class Window:
     """When a fault struck. began to ended: what was in flight then may be doubled; the same moment for a sudden death.
     restored: when what was struck stood again. shifted: clocks of the service were wrong meanwhile, and what it signed
-    then has such moments in it.
+    then has such moments in it. handing: the broker died, and with it what handed on what was due just then: such a
+    message may be in the queue it left and in the one it went to.
     """
 
     began: float
     ended: float
     restored: float
     shifted: bool = False
+    handing: bool = False
 
     def meets(self, start: float, end: float) -> bool:
         """Whether something that was in flight from start to end was so at the fault."""
@@ -338,15 +340,18 @@ class _Bench:
         return None if before is None else before[0] + each.delays[attempt - 1]
 
     def _has_reason(self, name: str, attempt: int) -> bool:
-        """It was called when a fault struck, or the publish that led to it was under way; or it was due, so the broker
-        was handing it from one queue to the other, and has it in both when it died in between.
+        """It was called when a fault struck, or the publish that led to it was under way, or the broker that died was
+        handing it on.
         """
         came = self.came[name]
         if self._was_in_flight(came[attempt][:1]) or self._was_in_flight(came.get(attempt - 1, [])):
             return True
         sent = self._sent.get(name)
         due = None if sent is None else self._due(sent, attempt)
-        if due is not None and any(window.meets(due, came[attempt][0]) for window in self._evidence.windows):
+        if due is not None and any(
+            window.handing and due - ON_THE_WIRE_MS <= window.began <= due + IN_HAND_MS
+            for window in self._evidence.windows
+        ):
             return True
         if attempt > 1 or sent is None or sent.began is None:
             return False

@@ -133,6 +133,18 @@ async def test_facts_that_trickle_in_share_a_transaction_and_the_first_one_does_
     assert moody.batches == [2, 42, 2]
 
 
+async def test_all_that_may_come_before_it_is_acknowledged_is_a_whole_batch(
+    broker, topology, declared, monkeypatch
+) -> None:
+    """While messages are large, few of them are given out at once: waiting for more would be waiting for nothing."""
+    monkeypatch.setattr(intake_module, "APART", 3600.0)
+    monkeypatch.setattr(intake_module, "PREFETCH", intake_module.NARROW)
+    moody = Moody()
+    async with publishing(broker.url, topology) as publisher, taking(broker, topology, moody) as intake:
+        await tell(publisher, topology, *(attempts(notification(f"n{number}")) for number in range(100)))
+        await until(lambda: intake.facts >= 2 * (100 - intake_module.NARROW), "all but less than a batch")
+
+
 async def test_no_two_transactions_follow_each_other_closely_while_facts_trickle_in(
     broker, topology, declared, monkeypatch
 ) -> None:

@@ -234,6 +234,16 @@ async def test_an_overflow_is_looked_after_at_once(stage: Stage) -> None:
         assert stage.release.pause == release.SOONEST
 
 
+async def test_a_round_that_stood_still_for_minutes_is_followed_by_no_rest_of_hours(stage: Stage) -> None:
+    """A publish waits for its confirm as long as the broker has an alarm, and that is no work."""
+    moments = iter([0.0, 600.0])
+    stage.release._steady = lambda: next(moments, 600.0)
+    await stage.release.round()
+    stage.release._steady = time.monotonic
+    stage.release.expect()
+    assert stage.release.pause == release.LATEST
+
+
 async def test_a_clock_that_was_set_back_makes_no_haste(stage: Stage) -> None:
     stage.release._moved = time.monotonic() - 3600
     stage.now[0] -= 3600
