@@ -46,7 +46,8 @@ def restart(
 ) -> None:
     """Restart processes, one at a time: each finishes what runs, and the next one waits until its successor is ready.
 
-    If one does not become ready, the others are left as they are. Also starts what `drain` has ended.
+    If one does not become ready, the others are left as they are. Also starts what `drain` has ended, and at once what
+    has died so often that it waits; if it dies again, it waits as after its first death.
 
     Examples:
       notifier ctl restart 5s

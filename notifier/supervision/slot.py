@@ -169,9 +169,13 @@ class Slot:
         self._program = program
 
     def restart(self, why: str) -> None:
-        """Let the process finish and start another one, at once; also one that was held or waits for its restart."""
+        """Let the process finish and start another one, at once; also one that was held or waits for its restart.
+
+        Whoever asks for it may have mended something: earlier ends are forgotten; what is degraded has to prove itself.
+        """
         self._held = False
-        self._start_at = 0.0
+        self._start_at, self._failures = 0.0, 0
+        self._restarts.clear()
         if self._child is not None:
             self._asked = why
         self._wake()

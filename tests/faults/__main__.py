@@ -32,7 +32,7 @@ from tests.faults.report import Row, as_json, between_markers, markdown, merged,
 from tests.faults.table import FAULTS
 
 #: Faults at a time, by default: most of a fault is waiting.
-LANES = 2
+LANES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ async def run(
             for fault in of_cluster:
                 rows.append(await _timed(nodes, fault, terms))
                 judged(rows[-1])
-    left = iter([fault for fault in faults if not fault.cluster])
+    left = iter(sorted((fault for fault in faults if not fault.cluster), key=lambda fault: not fault.long))
 
     async def lane() -> None:
         async with contextlib.AsyncExitStack() as stack:

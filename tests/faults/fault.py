@@ -19,7 +19,7 @@ class Fault:
     """name: in the table. through_line: service and load reach the broker by a line that can be harmed. api: the
     service has its HTTP API. cluster: the broker is a cluster of three. settings: further variables of the service's
     environment. repeats: of the full run. around: what else it needs, see `around`. per_second: notifications, None
-    for as many as for most.
+    for as many as for most. long: takes minutes, so it is not begun last.
     """
 
     name: str
@@ -31,3 +31,4 @@ class Fault:
     repeats: int = 10
     around: Surrounding | None = None
     per_second: int | None = None
+    long: bool = False

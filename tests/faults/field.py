@@ -23,8 +23,8 @@ from tests.faults.verdict import Evidence, Sent, Told, Window, outstanding
 
 #: Where callbacks may go: the merchants listen there, and at a second address, at which nothing may ever arrive.
 ALLOWED = "127.0.0.1/32"
-#: Notifications per second and service; two run side by side on two cores.
-PER_SECOND = 100
+#: Notifications per second and service; three run side by side on two cores.
+PER_SECOND = 75
 #: Seconds for everything to be on time again after a fault, and to be drained at the end: late is not lost.
 _CALM, DRAIN = 90.0, 240.0
 #: Milliseconds of lateness below which things count as calm again.

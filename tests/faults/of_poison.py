@@ -75,11 +75,10 @@ async def cannot_be_read(field: Field, number: int) -> Window:
 async def killer(field: Field, number: int) -> Window:
     """The look-up of a merchant's host kills the process, with 500 others in flight beside it."""
     assert field.around.world is not None
-    if number:  # with a budget of restarts that no killer before it has used up
-        await field.service.stop()
-        await field.service.start()
-        await field.calm()
     slot = TIERS[0]
+    if number:  # with a budget of restarts that no killer before it has used up
+        await field.service.operator.ask("restart", {"to": slot}, timeout=FOUND)
+        await field.calm()
     standing = await field.service.until(slot, state="ready")
     field.around.world.name(killer="kill")
     kinds = list(KINDS) * (BESIDE // len(KINDS) + 1)

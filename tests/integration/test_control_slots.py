@@ -195,6 +195,18 @@ async def test_a_restart_asked_for_does_not_wait_for_a_backoff(monkeypatch: pyte
         assert (result["result"], result["epoch"]) == ("restarted", 3)
 
 
+async def test_after_a_restart_that_was_asked_for_earlier_deaths_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(restart, "LONGEST_DELAY", NEVER)
+    async with Stage("dies-until 3") as stage:
+        await stage.event("child.ready", epoch=4)
+        await stage.master.restart("toy:0", who="tester")
+        monkeypatch.setattr(restart, "FIRST_DELAY", NEVER)
+        os.kill(stage.master.slots[0].pid or 0, signal.SIGKILL)
+        await stage.event("child.restarted", slot="toy:0", epoch=6)
+        assert stage.told("child.degraded") == []
+
+
 async def test_a_drained_slot_stays_stopped_until_it_is_restarted_and_the_service_goes_on() -> None:
     async with Stage("good") as stage:
         await stage.ready()
