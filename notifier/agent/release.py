@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from notifier import logs
 from notifier.agent import rebuilding
-from notifier.agent.allowance import Allowance
+from notifier.agent.allowance import PIECE, Allowance
 from notifier.agent.marking import Marker
 from notifier.agent.pace import Pace
 from notifier.broker.publisher import Publisher, fresh_message_id
@@ -118,20 +119,33 @@ class Release:
     async def _round(self, end: float) -> int:
         count = 0
         self._allowance.begin(await holding.on_their_way(self._database, self._now_ms()))
-        waiting = await holding.hopeful(self._database, self._now_ms(), needs_url=self._needs_url)
-        while waiting and self._steady() < end:
-            for merchant in list(waiting):
-                if not self._holds():
-                    return count
-                known = self._lookup(merchant)
-                room = self._allowance.take(merchant, known) if self._may_be_called(merchant, known) else 0
-                piece, more = await self._piece(merchant, room) if room else ((), False)
-                gone = await self._go_on(piece, known) if piece else 0
-                self._allowance.gone(merchant, room, gone)
-                count += gone
-                if not more:
-                    waiting.remove(merchant)
+        waiting = deque(await holding.hopeful(self._database, self._now_ms(), needs_url=self._needs_url))
+        while waiting and self._steady() < end and self._holds():
+            rooms = self._rooms(waiting)
+            if not rooms:
+                break
+            asked, piece = await self._piece(rooms)
+            gone = await self._go_on(piece) if piece else Counter()
+            found = Counter(stored.merchant for stored in piece)
+            for merchant, room in rooms.items():
+                self._allowance.gone(merchant, room, gone[merchant])
+                if found[merchant] == asked[merchant]:  # there may be more
+                    waiting.append(merchant)
+            count += gone.total()
         return count
+
+    def _rooms(self, waiting: deque[str]) -> dict[str, int]:
+        """How many of each may go on now, of the next merchants in turn, a piece of them together. Those that are asked
+        leave their place.
+        """
+        rooms: dict[str, int] = {}
+        while waiting and sum(rooms.values()) < PIECE:
+            merchant = waiting.popleft()
+            known = self._lookup(merchant)
+            room = self._allowance.take(merchant, known) if self._may_be_called(merchant, known) else 0
+            if room:
+                rooms[merchant] = room
+        return rooms
 
     async def end_overdue(self) -> int:
         """Exhaust what was held for too long; returns how many. Raises DatabaseUnavailable."""
@@ -154,16 +168,25 @@ class Release:
         # with a url of its own a notification of an unknown merchant may be sent; each one is looked at below
         return admit(Notification(merchant, merchant, b"", url="https://its.own"), known) is None
 
-    async def _piece(self, merchant: str, most: int) -> tuple[Sequence[Stored], bool]:
-        """At most so many, in hand; and whether there may be more of them."""
-        room = await self._pace.some(most)
-        piece = await holding.take_in_hand(self._database, merchant, self._now_ms(), room, needs_url=self._needs_url)
-        self._pace.give_back(room - len(piece))
-        return piece, len(piece) == room
+    async def _piece(self, rooms: Mapping[str, int]) -> tuple[Mapping[str, int], Sequence[Stored]]:
+        """How many of each were asked for, by the rate of all together; and those that there are, in hand."""
+        left = taken = await self._pace.some(sum(rooms.values()))
+        asked = dict.fromkeys(rooms, 0)
+        for merchant, room in rooms.items():
+            asked[merchant] = min(room, left)
+            left -= asked[merchant]
+        most = {merchant: number for merchant, number in asked.items() if number}
+        piece = await holding.take_in_hand(self._database, most, self._now_ms(), needs_url=self._needs_url)
+        self._pace.give_back(taken - len(piece))
+        return asked, piece
 
-    async def _go_on(self, piece: Sequence[Stored], known: Merchant | None) -> int:
-        """Publish what may go on, then mark what the broker has. What does not go on takes nothing of the rate."""
-        outcomes = await asyncio.gather(*(self._publish(each, known) for each in piece), return_exceptions=True)
+    async def _go_on(self, piece: Sequence[Stored]) -> Counter[str]:
+        """Publish what may go on, then mark what the broker has; how many, by merchant. What does not go on takes
+        nothing of the rate.
+        """
+        known = {merchant: self._lookup(merchant) for merchant in {stored.merchant for stored in piece}}
+        publishing = (self._publish(stored, known[stored.merchant]) for stored in piece)
+        outcomes = await asyncio.gather(*publishing, return_exceptions=True)
         facts = [outcome for outcome in outcomes if isinstance(outcome, Fact)]
         self._pace.give_back(len(piece) - len(facts))
         if facts:
@@ -172,9 +195,10 @@ class Release:
             self._moved = self._steady()
         if any(isinstance(outcome, Unroutable) for outcome in outcomes):
             self._publisher.declare_again()  # a work queue was deleted
-        if left := {stored.id for stored in piece} - {fact.notification for fact in facts}:
+        went = {fact.notification for fact in facts}
+        if left := [stored.id for stored in piece if stored.id not in went]:
             await holding.put_back(self._database, sorted(left))
-        return len(facts)
+        return Counter(stored.merchant for stored in piece if stored.id in went)
 
     async def _publish(self, stored: Stored, merchant: Merchant | None) -> Fact | None:
         """The fact that it goes on; None for what stays held. Raises Unroutable."""

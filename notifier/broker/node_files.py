@@ -17,6 +17,10 @@ _USER = "notifier"
 #: Below the range from which Linux takes the local ports of outgoing connections, so that a port stays free.
 _PORTS = range(20_000, 32_000)
 _GIB = 1024**3
+#: Milliseconds after which a wait queue hands over again what its work queue has not confirmed; RabbitMQ's default is 3
+#: minutes. What meets a queue that is just starting, or between two leaders, is forgotten by 3.10.8 and waits for this,
+#: 32 messages at a time; docs/reliability.md tells operators to set it.
+DEAD_LETTER_PATIENCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,9 @@ class NodeFiles:
         # names are looked up here alone: a bare system may have no /etc/hosts, and no resolver process is started
         (self.directory / "inetrc").write_text('{lookup, [file]}.\n{host, {127,0,0,1}, ["localhost"]}.\n')
         (self.directory / "rabbitmq.conf").write_text(self._configuration())
+        (self.directory / "advanced.config").write_text(
+            f"[{{rabbit, [{{dead_letter_worker_publisher_confirm_timeout, {DEAD_LETTER_PATIENCE}}}]}}].\n"
+        )
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The node's environment: of the inherited one only what neither RabbitMQ nor Erlang reads as a setting."""
@@ -120,6 +127,9 @@ class NodeFiles:
             "RABBITMQ_PLUGINS_DIR": os.pathsep.join(map(str, self.plugin_directories)),
             "RABBITMQ_MAX_NUMBER_OF_PROCESSES": "131072",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S {min(4, os.cpu_count() or 1)}",
+            # not bound to a core each, as is RabbitMQ's default: this node shares the cores with all that speaks to it,
+            # and a bound scheduler waits for its own core while another one is idle
+            "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
             # the script then becomes the VM instead of waiting for it: one process less, and its pid is the VM's
             "RUNNING_UNDER_SYSTEMD": "true",
         }

@@ -23,6 +23,8 @@ from notifier.sections import Breaker
 
 #: Parts in which the window is counted: what leaves it leaves a sixth at a time.
 _PARTS = 6
+#: Which part of the window somebody is doubted before it is cut off.
+_DOUBT = 12
 #: Seconds by which processes that were started together begin to count one after the other.
 ALIKE = 5.0
 #: Closed breakers that are remembered.
@@ -144,19 +146,30 @@ class Breakers:
         return circuit.counted(self._part(over))
 
     @property
+    def doubt(self) -> float:
+        """Seconds after which who fails must fail still. After an outage of ours all that has waited comes at once: who
+        fails many a first attempt then has second ones to acknowledge, and those are due only in a moment.
+        """
+        return self._settings.window / _DOUBT
+
+    @property
     def over(self) -> float:
         """Seconds that `counted` is about: the window, or less in a young process."""
         return min(self._settings.window, self._steady() - self._began)
 
-    def judge(self, merchant: str, failed: int, of: int, over: float | None = None) -> None:
-        """Open it, if it fails by what is counted here and elsewhere together.
+    def fails(self, merchant: str, failed: int, of: int, over: float | None = None) -> bool:
+        """Whether it is closed, and too many failed by what is counted here and elsewhere together.
 
         failed, of: elsewhere. over: seconds that all of those elsewhere were counting: who has just been started there
         has forgotten what succeeded, so what failed here before that does not count. None: the whole window.
         """
-        circuit = self._circuit(merchant)
         here = self.counted(merchant, over)
-        if circuit.state is State.CLOSED and self._fails(here[0] + failed, here[1] + of):
+        return self._circuit(merchant).state is State.CLOSED and self._fails(here[0] + failed, here[1] + of)
+
+    def judge(self, merchant: str, failed: int, of: int, over: float | None = None) -> None:
+        """Open it, if it fails; see there."""
+        if self.fails(merchant, failed, of, over):
+            circuit, here = self._circuit(merchant), self.counted(merchant, over)
             circuit.failed, circuit.of, circuit.pause = here[0] + failed, here[1] + of, self._settings.pause
             circuit.since = self._clock()
             self._open(merchant, circuit)

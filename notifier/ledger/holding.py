@@ -114,28 +114,32 @@ async def hopeful(database: Database, now_ms: int, *, needs_url: bool) -> list[s
         return [row.merchant for row in await connection.execute(query)]
 
 
-async def take_in_hand(database: Database, merchant: str, now_ms: int, limit: int, *, needs_url: bool) -> list[Stored]:
-    """The merchant's oldest held ones that are not in anybody's hand; for some seconds nobody else gets them, and for
-    longer each time. From now on they count as on their way. needs_url: see hopeful. Raises DatabaseUnavailable.
+async def take_in_hand(database: Database, most: Mapping[str, int], now_ms: int, *, needs_url: bool) -> list[Stored]:
+    """The oldest held ones of these merchants that are not in anybody's hand, of each at most so many; for some seconds
+    nobody else gets them, and for longer each time. From now on they count as on their way. All in one transaction.
+    needs_url: see hopeful. Raises DatabaseUnavailable.
     """
-    registered = exists().where(merchants.c.id == merchant, _REGISTERED_URL)
+    registered = select(merchants.c.id).where(merchants.c.id.in_(most), _REGISTERED_URL)
+    at_rest_no_more = _at_rest_no_more(now_ms)
     async with database.begin() as connection:
-        with_url = needs_url and not (await connection.execute(select(registered))).scalar_one()
-        may = (_HELD_WITH_URL if with_url else _HELD, _at_rest_no_more(now_ms))
-        query = (
-            select(*_WHOLE, notifications.c.release_tries, notifications.c.released_attempts)
-            # not `=`: PostgreSQL would go through what is held of all merchants in the order of time
-            .where(notifications.c.merchant.between(merchant, merchant), *may)
-            .order_by(notifications.c.merchant, notifications.c.accepted_at)
-            .limit(limit)
-        )
-        found = (await connection.execute(query)).all()
+        anyhow = set((await connection.execute(registered)).scalars()) if needs_url else set(most)
+        found: list[Any] = []
+        for merchant, limit in most.items():
+            query = (
+                select(*_WHOLE, notifications.c.release_tries, notifications.c.released_attempts)
+                # not `=`: PostgreSQL would go through what is held of all merchants in the order of time
+                .where(notifications.c.merchant.between(merchant, merchant))
+                .where(_HELD if merchant in anyhow else _HELD_WITH_URL, at_rest_no_more)
+                .order_by(notifications.c.merchant, notifications.c.accepted_at)
+                .limit(limit)
+            )
+            found += (await connection.execute(query)).all()
         mine: set[str] = set()
         for tries in {_tries(row) for row in found}:
             ids = [row.id for row in found if _tries(row) == tries]
             taken = (
                 update(notifications)
-                .where(notifications.c.id.in_(ids), *may)
+                .where(notifications.c.id.in_(ids), _HELD, at_rest_no_more)
                 .values(
                     release_after=now_ms + rest(tries),
                     release_tries=tries + 1,

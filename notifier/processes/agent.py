@@ -224,10 +224,13 @@ class AgentProcess:
             self._keeper.wake()
 
     async def _on_breaker(self, key: str, value: Any) -> None:
-        """A breaker opened, closed, or is being tried, on this machine or another."""
+        """A breaker opened, closed, or is being tried, on this machine or another. When one may go to try it is found
+        out in the next round.
+        """
         self._breakers.follow(key, value)
         self._sharing.follow(key, value)
-        self._keeper.wake()
+        if value is None:
+            self._keeper.wake()
 
     async def _on_overflow(self, key: str, value: Any) -> None:
         """A tier process has no room for a merchant, or has again: something will be held, and may go on soon."""

@@ -40,6 +40,9 @@ _PATIENCE = 2.0
 _WAITED, _MOST_WAITED = 60.0, 1000
 #: Seconds before what could not be told is told again.
 _AGAIN = 1.0
+#: Seconds that the other processes get to take over a key before the next one is told. It is on its way to them all the
+#: same: one that stands still must not keep the others from the next.
+_APPLIED = 1.0
 
 
 class TierSharing:
@@ -103,18 +106,28 @@ class TierSharing:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_others(self, merchant: str) -> None:
+        """Twice, a while apart, and open its breaker when it fails by both answers."""
         try:
-            told, all_answered = await self._counted(merchant)
-            over = min((each["over"] for each in told if "over" in each), default=None)
-            if over is not None and any(each.get("over", over) > over + ALIKE for each in told):
-                told, all_answered = await self._counted(merchant, over)
+            elsewhere = await self._elsewhere(merchant)
+            if elsewhere is None or not self._room().breakers.fails(merchant, *elsewhere):
+                return
+            await asyncio.sleep(self._room().breakers.doubt)
+            elsewhere = await self._elsewhere(merchant)
         except NotifierError as error:  # it is suspected again soon, if it goes on failing
             logs.event("unshared", logging.WARNING, key=f"breaker/{merchant}", why=str(error))
             return
+        if elsewhere is not None:
+            self._room().breakers.judge(merchant, *elsewhere)
+
+    async def _elsewhere(self, merchant: str) -> tuple[int, int, float | None] | None:
+        """What the other tier processes have counted, for `Breakers.judge`; None when somebody is waited for."""
+        told, all_answered = await self._counted(merchant)
+        over = min((each["over"] for each in told if "over" in each), default=None)
+        if over is not None and any(each.get("over", over) > over + ALIKE for each in told):
+            told, all_answered = await self._counted(merchant, over)
         if not all_answered and self._waits_for_others(merchant):
-            return
-        failed, of = sum(each["failed"] for each in told), sum(each["of"] for each in told)
-        self._room().breakers.judge(merchant, int(failed), int(of), over)
+            return None
+        return int(sum(each["failed"] for each in told)), int(sum(each["of"] for each in told)), over
 
     async def _counted(self, merchant: str, over: float | None = None) -> tuple[list[Mapping[str, float]], bool]:
         """What the other tier processes have counted, those of them that answer, and whether all did. over: within so
@@ -158,9 +171,10 @@ class TierSharing:
             value, seconds = self._untold.pop(key)
             try:
                 if value is None:
-                    answer = await self._parent.control("clear", {"key": key})
+                    answer = await self._parent.control("clear", {"key": key, "timeout": _APPLIED})
                 else:
-                    answer = await self._parent.control("push", {"key": key, "value": value, "for": seconds})
+                    body = {"key": key, "value": value, "for": seconds, "timeout": _APPLIED}
+                    answer = await self._parent.control("push", body)
             except RequestFailed as error:  # it cannot be a key, so it will never be one
                 logs.event("unshared", logging.WARNING, key=key, why=str(error))
                 self._forget(key)

@@ -36,7 +36,7 @@ async def hopeful(database: Database, *, needs_url: bool = True, at: int = LATER
 
 
 async def taken(database: Database, merchant: str, *, needs_url: bool = True, at: int = LATER) -> list[str]:
-    return [each.id for each in await holding.take_in_hand(database, merchant, at, 10, needs_url=needs_url)]
+    return [each.id for each in await holding.take_in_hand(database, {merchant: 10}, at, needs_url=needs_url)]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ async def hopeful(database: Database, at: int = LATER) -> list[str]:
 
 
 async def taken(database: Database, merchant: str, at: int = LATER) -> list[str]:
-    return [each.id for each in await holding.take_in_hand(database, merchant, at, 10, needs_url=True)]
+    return [each.id for each in await holding.take_in_hand(database, {merchant: 10}, at, needs_url=True)]
 
 
 async def test_an_attempt_between_two_releases_ends_the_rest_and_its_growth(database: Database) -> None:
@@ -91,7 +91,7 @@ async def test_what_was_released_is_on_its_way_until_it_is_attempted(
         told.held(notification("m2", merchant="m2")),
     )
     assert await holding.on_their_way(database, LATER) == {}
-    assert [each.id for each in await holding.take_in_hand(database, "m1", LATER, 1, needs_url=True)] == ["ntf_1"]
+    assert [each.id for each in await holding.take_in_hand(database, {"m1": 1}, LATER, needs_url=True)] == ["ntf_1"]
     facts = {
         "released": told.opened(one, Kind.RELEASED, 1),
         "attempted": told.attempted(again),
@@ -128,7 +128,7 @@ async def test_the_oldest_are_taken_first_in_whatever_order_they_were_told(datab
     await becomes(database, "m1")
     order = [3, 0, 4, 1, 2]
     await write(database, *(told.held(notification(f"n{number}", enqueued_at=NOW + number)) for number in order))
-    found = [each.id for each in await holding.take_in_hand(database, "m1", LATER, 3, needs_url=True)]
+    found = [each.id for each in await holding.take_in_hand(database, {"m1": 3}, LATER, needs_url=True)]
     assert found == ["n0", "n1", "n2"]
     assert await taken(database, "m1") == ["n3", "n4"]
 
@@ -221,7 +221,7 @@ async def test_whatever_order_facts_come_in_what_is_held_is_released_or_reaches_
         if step != RELEASE:
             await write(database, step)
             continue
-        for stored in await holding.take_in_hand(database, "m1", now, 10, needs_url=True):
+        for stored in await holding.take_in_hand(database, {"m1": 10}, now, needs_url=True):
             mark = told.opened(notification(stored.id), Kind.RELEASED, stored.run + 1, now)
             match data.draw(st.sampled_from(["at once", "late", "never"])):
                 case "at once":

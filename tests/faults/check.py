@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,12 +58,13 @@ def _rows(bug: Bug | None, fault: str, repeats: int, per_second: str) -> list[di
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "rows.json"
         command = ["-m", "tests.faults", "--only", fault, "--repeats", str(repeats), "--json", str(file)]
-        subprocess.run(
-            [sys.executable, *command, "--per-second", per_second, "--drain", _DRAIN],
-            env=environment,
-            cwd=_PROJECT,
-            check=False,
-        )
+        command += ["--per-second", per_second, "--drain", _DRAIN]
+        with subprocess.Popen([sys.executable, *command], env=environment, cwd=_PROJECT) as running:
+            try:
+                running.wait()
+            except BaseException:
+                running.terminate()  # it ends everything that it has started, and is waited for
+                raise
         rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
         return rows
 
@@ -73,6 +75,7 @@ def main() -> int:
     asked.add_argument("--only", action="append", default=[], help="bugs whose name contains this")
     asked.add_argument("--per-second", default="200", help="notifications per second")
     given = asked.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     missed = []
     for bug in BUGS:
         if given.only and not any(text in bug.module for text in given.only):

@@ -19,10 +19,6 @@ from tests.faults.broker import BrokerUnderTest, ended
 #: Seconds for a node to boot while two others do their work on the same two cores.
 _BOOT = 120.0
 NAMES = ("a", "b", "c")
-#: Milliseconds after which a wait queue hands over again what its work queue has not confirmed; RabbitMQ's default is 3
-#: minutes. What meets a queue between two leaders is forgotten by 3.10.8 and waits for this, 32 messages at a time; see
-#: docs/reliability.md, which tells operators to set it.
-DEAD_LETTER_PATIENCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +45,6 @@ class _MemberFiles(NodeFiles):
                 "cluster_partition_handling = pause_minority\n"
                 "net_ticktime = 10\n"
             )
-
-        (self.directory / "advanced.config").write_text(
-            f"[{{rabbit, [{{dead_letter_worker_publisher_confirm_timeout, {DEAD_LETTER_PATIENCE}}}]}}].\n"
-        )
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         return super(_MemberFiles, self).environment(inherited) | {"RABBITMQ_NODENAME": f"{self.name}@127.0.0.1"}

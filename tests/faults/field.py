@@ -8,6 +8,9 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import aio_pika
+
+from notifier.broker import poison
 from notifier.broker.cleanup import delete_namespace
 from notifier.domain.tier import Tier
 from notifier.errors import NotifierError
@@ -113,7 +116,17 @@ class Field:
             status={name: said for name, said, _ in status if name in ids},
             depths=depths,
             windows=windows,
+            poison=await self._in_poison() if depths.get(f"{self.namespace}.poison") else (),
         )
+
+    async def _in_poison(self) -> list[str]:
+        """Why these messages are there; they stay."""
+        async with await aio_pika.connect(self.broker.url.split(",")[0]) as connection:
+            queue = await (await connection.channel()).get_queue(f"{self.namespace}.poison", ensure=False)
+            reasons: list[str] = []
+            while (message := await queue.get(fail=False)) is not None:
+                reasons.append(f"{message.headers.get(poison.REASON)}: {message.headers.get('notification')}")
+        return reasons
 
     def forget(self) -> None:
         """What was sent and came until now is judged."""

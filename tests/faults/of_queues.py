@@ -75,13 +75,16 @@ async def consumers_cancelled(field: Field, number: int) -> Window:
 
 
 async def exchange_deleted(field: Field, number: int) -> Window:
-    """The wait exchange is deleted: the broker closes the channel of everyone who publishes to it (404)."""
+    """The wait exchange is deleted: the broker closes the channel of everyone who publishes to it (404). That is to be
+    the service: the load, which would make it anew, hands in nothing meanwhile.
+    """
     lost, began = field.service.told("broker.lost"), time.time() * 1000
-    await field.broker.ctl(
-        "eval",
-        f'rabbit_exchange:delete(rabbit_misc:r(<<"/">>, exchange, <<"{field.namespace}.wait">>), false, <<"faults">>).',
-    )
-    await field.service.until_told("broker.lost", lost)
+    async with field.load.halted():
+        await field.broker.ctl(
+            "eval",
+            f'rabbit_exchange:delete(rabbit_misc:r(<<"/">>, exchange, <<"{field.namespace}.wait">>), false, <<"f">>).',
+        )
+        await field.service.until_told("broker.lost", lost)
     await reconnected(field)
     ended = time.time() * 1000
     return Window(began, ended, ended)

@@ -60,6 +60,11 @@ GOOD = [
         id="republished twice at the fault",
     ),
     pytest.param(
+        [sent(at=STRUCK - 2600, attempts=2)],
+        [came(STRUCK - 1600), came(STRUCK + 1980, 2), came(STRUCK + 2700, 2)],
+        id="republished twice at the fault, long after it was called",
+    ),
+    pytest.param(
         [sent(at=STRUCK - 10, confirmed=STRUCK + 3000)],
         [came(STRUCK + 1000), came(STRUCK + 1001)],
         id="enqueued twice at the fault",
@@ -78,6 +83,12 @@ BAD = [
         [came(STRUCK - 8000), came(STRUCK + 100)],
         "doubled",
         id="doubled after a fault long after it was settled",
+    ),
+    pytest.param(
+        [sent(at=STRUCK - 5000, attempts=2)],
+        [came(STRUCK - 4000), came(STRUCK - 1900, 2), came(STRUCK - 1800, 2)],
+        "doubled",
+        id="republished twice long before the fault",
     ),
     pytest.param([sent()], [came(1000), came(3000, 2)], "doubled", id="called again after it was acknowledged"),
     pytest.param([sent()], [came(1000), came(1000, name="x")], "strange", id="nobody sent it"),

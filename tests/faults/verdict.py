@@ -109,7 +109,7 @@ class Evidence:
     """All that is known after a fault was repeated and everything drained.
 
     rows: of each attempt in the ledger. status: of each notification there.
-    depths: messages that each queue still holds.
+    depths: messages that each queue still holds. poison: the reasons of those in the poison queue.
     """
 
     sent: Sequence[Sent]
@@ -118,6 +118,7 @@ class Evidence:
     status: Mapping[str, str]
     depths: Mapping[str, int]
     windows: Sequence[Window]
+    poison: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ def judge(evidence: Evidence) -> Verdict:
         "untrue": bench.untrue(),
         "strange": bench.strange(),
         "crowded": bench.crowded(),
-        "undrained": [f"{queue} holds {count}" for queue, count in evidence.depths.items() if count],
+        "undrained": [f"{queue} holds {count}" for queue, count in evidence.depths.items() if count]
+        + [f"in poison, since {reason}" for reason in evidence.poison],
     }
     return Verdict(
         sent=len(bench.confirmed),
@@ -343,11 +345,15 @@ class _Bench:
         """It was called when a fault struck, or the publish that led to it was under way, or the broker that died was
         handing it on.
         """
-        came = self.came[name]
+        came, sent = self.came[name], self._sent.get(name)
         if self._was_in_flight(came[attempt][:1]) or self._was_in_flight(came.get(attempt - 1, [])):
             return True
-        sent = self._sent.get(name)
         due = None if sent is None else self._due(sent, attempt)
+        if sent is not None and due is not None and attempt > 1:
+            before = came[attempt - 1][0]  # it was published after that, and its delay before it came
+            published = max(before, came[attempt][0] - sent.delays[attempt - 1])
+            if any(window.meets(before, published) for window in self._evidence.windows):
+                return True
         if due is not None and any(
             window.handing and due - ON_THE_WIRE_MS <= window.began <= due + IN_HAND_MS
             for window in self._evidence.windows

@@ -83,6 +83,12 @@ async def test_what_was_confirmed_survives_a_kill_of_the_node_at_the_same_addres
     assert await _consume(node.url, "survivors", 20)
 
 
+async def test_it_shares_the_cores_with_others_and_repeats_a_hand_over_soon(node: PrivateNode) -> None:
+    assert await node.ctl("eval", "erlang:system_info(scheduler_bind_type).") == "unbound\n"
+    patience = "application:get_env(rabbit, dead_letter_worker_publisher_confirm_timeout)."
+    assert await node.ctl("eval", patience) == "{ok,10000}\n"
+
+
 async def test_ctl_speaks_to_this_node_and_tells_what_it_complains_about(node: PrivateNode) -> None:
     assert str(node.directory / "data") in await node.ctl("eval", "rabbit_mnesia:dir().")
     with pytest.raises(BrokerError, match=r"rabbitmqctl nonsense failed \(64\): Command 'nonsense' not found"):

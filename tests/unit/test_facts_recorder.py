@@ -70,6 +70,44 @@ async def test_what_gathers_while_one_message_is_in_flight_travels_in_the_next()
     assert len(sent) <= 2
 
 
+async def test_what_comes_within_moments_of_a_message_travels_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "APART", 0.2)
+    ledger = Ledger()
+    recording = recorder(ledger)
+    await recording.record(fact("a"))
+    later = []
+    for number in range(3):
+        later.append(asyncio.create_task(recording.record(fact(f"b{number}"))))
+        await until_idle()
+    assert ledger.ids == [["a"]]
+    await asyncio.gather(*later)
+    assert ledger.ids == [["a"], ["b0", "b1", "b2"]]
+
+
+async def test_what_waits_for_the_next_message_is_cancelled_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "APART", 60.0)
+    ledger = Ledger()
+    recording = recorder(ledger)
+    await recording.record(fact("a"))
+    later = asyncio.create_task(recording.record(fact("b")))
+    await until_idle()
+    await recording.close()
+    with pytest.raises(asyncio.CancelledError):
+        await later
+    assert ledger.ids == [["a"]]
+
+
+async def test_a_full_message_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "APART", 60.0)
+    monkeypatch.setattr(facts, "_MOST_BYTES", 1000)
+    ledger = Ledger()
+    recording = recorder(ledger)
+    await recording.record(fact("a"))
+    async with asyncio.timeout(10):
+        await recording.record(fact("large", 1000))
+    assert ledger.ids == [["a"], ["large"]]
+
+
 async def test_a_lone_record_goes_out_at_once_without_a_timer() -> None:
     ledger = Ledger()
     await recorder(ledger).record(fact("a"), fact("b"))

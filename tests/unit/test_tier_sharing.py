@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import pytest
 
+from notifier.delivery import breaker
 from notifier.delivery.breaker import Breakers, State
 from notifier.delivery.delivery import DeliveryRoom
+from notifier.domain.ladder import PRESETS
 from notifier.errors import NoAnswer, RequestFailed
 from notifier.processes.tier_sharing import COUNTS, TierSharing
 from notifier.sections import Breaker
@@ -32,12 +34,16 @@ class Master:
         self.processes: list[Process] = []
         self.delay: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
         self.refuses: list[Exception] = []
+        self.waited = 0.0  # seconds, for one process that stands still
+        self.stands_still = False
         self._order = asyncio.Lock()
 
     async def control(self, verb: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         await self.delay()
         if self.refuses:
             raise self.refuses.pop(0)
+        if self.stands_still:
+            self.waited += float(body.get("timeout", 5.0))  # as the master does
         async with self._order:
             value = None if verb == "clear" else body["value"]
             changed = self.state.get(body["key"]) != value
@@ -121,6 +127,17 @@ async def settled(processes: Sequence[Process]) -> None:
         for process in itertools.chain(processes, processes):
             while (telling := process.sharing._telling) is not None and not telling.done():
                 await telling
+
+
+async def test_a_process_that_stands_still_does_not_keep_the_others_from_the_next_keys_for_long() -> None:
+    master = Master()
+    first, second = processes = await started(master, "1s", "2s")
+    master.stands_still = True
+    for number in range(10):
+        first.breakers.judge(f"m{number}", 20, 20)
+    await settled(processes)
+    assert len(second.open) == 10
+    assert master.waited <= 10
 
 
 async def test_of_two_probes_at_one_moment_the_last_word_counts_for_all() -> None:
@@ -209,13 +226,41 @@ def reply(tier: str, failed: int, of: int, over: float) -> Reply:
     return Reply(f"tier:{tier}", 1, "done", {"failed": failed, "of": of, "over": over})
 
 
-async def test_a_tier_that_does_not_answer_is_waited_for_once_in_a_while() -> None:
+@pytest.fixture
+def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look comes at once."""
+    monkeypatch.setattr(breaker, "_DOUBT", 1e6)
+
+
+async def test_who_fails_a_burst_of_first_attempts_and_acknowledges_the_second_ones_is_not_cut_off(
+    no_doubt: None,
+) -> None:
+    """After an outage of ours all first attempts come at once, and the second ones only when they are due."""
+    master = Master()
+    (process,) = await started(master, "1s")
+    for _ in range(19):
+        process.attempt(acknowledged=False)
+    process.replies = [[reply("2s", 1, 1, 60.0)], [reply("2s", 1, 20, 60.0)]]
+    await process.sharing._ask_others("m")
+    assert (process.open, process.replies) == ({}, [])
+    process.replies = [[reply("2s", 1, 1, 60.0)], [reply("2s", 2, 3, 60.0)]]
+    await process.sharing._ask_others("m")
+    assert (process.open, process.replies) == ({"m": State.OPEN}, [])
+
+
+def test_who_fails_is_doubted_for_longer_than_a_second_attempt_of_the_default_ladder_is_away() -> None:
+    doubt = Breakers(Breaker(), 15.0, lambda merchant, value: None).doubt
+    assert doubt == 5.0
+    assert doubt > PRESETS["default"][1].seconds
+
+
+async def test_a_tier_that_does_not_answer_is_waited_for_once_in_a_while(no_doubt: None) -> None:
     master = Master()
     (process,) = await started(master, "1s")
     for _ in range(19):
         process.attempt(acknowledged=False)
     gone = Reply("tier:2s", 1, "gone", error="it died")
-    process.replies = [[gone, reply("3s", 0, 0, 60.0)], [gone, reply("3s", 1, 1, 60.0)]]
+    process.replies = [[gone, reply("3s", 0, 0, 60.0)], *[[gone, reply("3s", 1, 1, 60.0)]] * 2]
     await process.sharing._ask_others("m")
     assert process.open == {}
     await process.sharing._ask_others("m")
