@@ -18,6 +18,8 @@ _MANY_REFUSED = 10
 #: Milliseconds after which the broker closes the channel of a consumer that does not acknowledge; of its looks at that.
 _CONSUMER_TIMEOUT, _TICK = 1500, 500
 _TIMED_OUT = "timed out"
+#: Times that an exchange is deleted until the service meets it.
+_TRIES = 10
 _HALF_AN_HOUR, _MINUTE = 1_800_000, 60_000
 
 
@@ -75,16 +77,21 @@ async def consumers_cancelled(field: Field, number: int) -> Window:
 
 
 async def exchange_deleted(field: Field, number: int) -> Window:
-    """The wait exchange is deleted: the broker closes the channel of everyone who publishes to it (404). That is to be
-    the service: the load, which would make it anew, hands in nothing meanwhile.
+    """The wait exchange is deleted: the broker closes the channel of everyone who publishes to it (404). Whoever meets
+    that first declares it again; where that was the load, which is no service, it is deleted once more.
     """
     lost, began = field.service.told("broker.lost"), time.time() * 1000
-    async with field.load.halted():
+    for tries_left in reversed(range(_TRIES)):
         await field.broker.ctl(
             "eval",
             f'rabbit_exchange:delete(rabbit_misc:r(<<"/">>, exchange, <<"{field.namespace}.wait">>), false, <<"f">>).',
         )
-        await field.service.until_told("broker.lost", lost)
+        try:
+            await field.service.until_told("broker.lost", lost, timeout=3)
+            break
+        except DidNotBite:
+            if not tries_left:
+                raise
     await reconnected(field)
     ended = time.time() * 1000
     return Window(began, ended, ended)
