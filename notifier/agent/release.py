@@ -40,7 +40,7 @@ ROUND = 1.0
 SOONEST, LATEST, PART = 0.05, 2.0, 1 / 8
 #: And, within the same bounds, at least so many times as long as the last round took for each that went on: a round
 #: that finds little is not repeated at once, since deliveries that are due need the processor, too.
-REST = 4
+REST = 8
 #: Beyond the ladder's total, milliseconds: DESIGN §6.
 GRACE_MS = 24 * 3600 * 1000
 #: Rows looked at in one piece when deadlines are checked.

@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from notifier.ledger.database import Database
 from notifier.ledger.schema import HELD, HELD_FOR_ROOM, HELD_WITH_URL, RELEASED, events, merchants, notifications
@@ -42,6 +57,17 @@ _WHOLE = (
     notifications.c.tier,
     notifications.c.due_at,
 )
+
+
+def _at_rest_no_more() -> ColumnElement[bool]:
+    """At the moment `now`. What was attempted since its last release is held for a new reason, and has nothing to rest
+    from.
+    """
+    return or_(
+        notifications.c.release_after.is_(None),
+        notifications.c.release_after <= bindparam("now", type_=BigInteger),
+        notifications.c.attempts > notifications.c.released_attempts,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +112,15 @@ async def hopeful(database: Database, now_ms: int, *, needs_url: bool) -> list[s
 
     Not every one of them may be: whoever releases looks at each notification once more.
     """
+    async with database.connect() as connection:
+        found = await connection.execute(_hopeful(needs_url), {"now": now_ms})
+        return [row.merchant for row in found]
+
+
+@lru_cache
+def _hopeful(needs_url: bool) -> Select[Any]:
+    """To make a statement takes as long as to execute it, and this one is asked several times a second."""
+    now = bindparam("now", type_=BigInteger)
     first = select(func.min(notifications.c.merchant).label("merchant")).where(_HELD).cte("waiting", recursive=True)
     following = (
         select(func.min(notifications.c.merchant))
@@ -98,20 +133,18 @@ async def hopeful(database: Database, now_ms: int, *, needs_url: bool) -> list[s
         merchants.c.id.is_(None),
         merchants.c.body.is_(None),
         merchants.c.standing == "enabled",
-        and_(merchants.c.standing == "blocked", merchants.c.until <= now_ms),
+        and_(merchants.c.standing == "blocked", merchants.c.until <= now),
     )
     own = notifications.c.merchant == waiting.c.merchant
-    something = exists().where(own, _HELD, _at_rest_no_more(now_ms)).correlate(waiting)
+    something = exists().where(own, _HELD, _at_rest_no_more()).correlate(waiting)
     if needs_url:
-        with_url = exists().where(own, _HELD_WITH_URL, _at_rest_no_more(now_ms)).correlate(waiting)
+        with_url = exists().where(own, _HELD_WITH_URL, _at_rest_no_more()).correlate(waiting)
         something = or_(and_(_REGISTERED_URL, something), with_url)  # type: ignore[assignment]  # a condition, too
-    query = (
+    return (
         select(waiting.c.merchant)
         .select_from(waiting.outerjoin(merchants, merchants.c.id == waiting.c.merchant))
         .where(waiting.c.merchant.is_not(None), callable_again, something)
     )
-    async with database.connect() as connection:
-        return [row.merchant for row in await connection.execute(query)]
 
 
 async def take_in_hand(database: Database, most: Mapping[str, int], now_ms: int, *, needs_url: bool) -> list[Stored]:
@@ -119,37 +152,50 @@ async def take_in_hand(database: Database, most: Mapping[str, int], now_ms: int,
     nobody else gets them, and for longer each time. From now on they count as on their way. All in one transaction.
     needs_url: see hopeful. Raises DatabaseUnavailable.
     """
-    registered = select(merchants.c.id).where(merchants.c.id.in_(most), _REGISTERED_URL)
-    at_rest_no_more = _at_rest_no_more(now_ms)
     async with database.begin() as connection:
-        anyhow = set((await connection.execute(registered)).scalars()) if needs_url else set(most)
+        anyhow = set(most)
+        if needs_url:
+            anyhow = set((await connection.execute(_with_an_address, {"of": list(most)})).scalars())
         found: list[Any] = []
         for merchant, limit in most.items():
-            query = (
-                select(*_WHOLE, notifications.c.release_tries, notifications.c.released_attempts)
-                # not `=`: PostgreSQL would go through what is held of all merchants in the order of time
-                .where(notifications.c.merchant.between(merchant, merchant))
-                .where(_HELD if merchant in anyhow else _HELD_WITH_URL, at_rest_no_more)
-                .order_by(notifications.c.merchant, notifications.c.accepted_at)
-                .limit(limit)
-            )
-            found += (await connection.execute(query)).all()
+            oldest = _oldest(merchant not in anyhow)
+            found += (await connection.execute(oldest, {"of": merchant, "most": limit, "now": now_ms})).all()
         mine: set[str] = set()
         for tries in {_tries(row) for row in found}:
             ids = [row.id for row in found if _tries(row) == tries]
-            taken = (
-                update(notifications)
-                .where(notifications.c.id.in_(ids), _HELD, at_rest_no_more)
-                .values(
-                    release_after=now_ms + rest(tries),
-                    release_tries=tries + 1,
-                    released_at=now_ms,
-                    released_attempts=notifications.c.attempts,
-                )
-                .returning(notifications.c.id)
-            )
-            mine |= {row.id for row in await connection.execute(taken)}
+            taken = {"ids": ids, "now": now_ms, "after": now_ms + rest(tries), "tries": tries + 1}
+            mine |= {row.id for row in await connection.execute(_take, taken)}
     return [_stored(row) for row in found if row.id in mine]
+
+
+_with_an_address = select(merchants.c.id).where(
+    merchants.c.id.in_(bindparam("of", type_=String, expanding=True)), _REGISTERED_URL
+)
+_take = (
+    update(notifications)
+    .where(notifications.c.id.in_(bindparam("ids", type_=String, expanding=True)), _HELD, _at_rest_no_more())
+    .values(
+        release_after=bindparam("after", type_=BigInteger),
+        release_tries=bindparam("tries", type_=Integer),
+        released_at=bindparam("now", type_=BigInteger),
+        released_attempts=notifications.c.attempts,
+    )
+    .returning(notifications.c.id)
+)
+
+
+@lru_cache
+def _oldest(with_url: bool) -> Select[Any]:
+    """Of the merchant `of`, `most` at most."""
+    of, most = bindparam("of", type_=String), bindparam("most", type_=Integer)
+    return (
+        select(*_WHOLE, notifications.c.release_tries, notifications.c.released_attempts)
+        # not `=`: PostgreSQL would go through what is held of all merchants in the order of time
+        .where(notifications.c.merchant.between(of, of))
+        .where(_HELD_WITH_URL if with_url else _HELD, _at_rest_no_more())
+        .order_by(notifications.c.merchant, notifications.c.accepted_at)
+        .limit(most)
+    )
 
 
 async def put_back(database: Database, ids: Sequence[str]) -> None:
@@ -163,6 +209,14 @@ def rest(tries: int) -> int:
     return int(min(LONGEST_REST, FIRST_REST << min(tries, 20)))
 
 
+_on_their_way = select(notifications.c.merchant).where(
+    _RELEASED,
+    notifications.c.released_at > bindparam("since", type_=BigInteger),
+    notifications.c.attempts <= notifications.c.released_attempts,
+    or_(notifications.c.stands == "accepted", notifications.c.release_after > bindparam("now", type_=BigInteger)),
+)
+
+
 async def on_their_way(database: Database, now_ms: int) -> Mapping[str, int]:
     """How many of each merchant were released within ON_ITS_WAY and have not been attempted since, as far as is known.
 
@@ -170,16 +224,10 @@ async def on_their_way(database: Database, now_ms: int) -> Mapping[str, int]:
     a reason that is not known here, gets a window of them and then a pause, not all of them one after the other.
     Costs a look at each that counts, however much is held. Raises DatabaseUnavailable.
     """
-    query = select(notifications.c.merchant).where(
-        _RELEASED,
-        notifications.c.released_at > now_ms - ON_ITS_WAY,
-        notifications.c.attempts <= notifications.c.released_attempts,
-        or_(notifications.c.stands == "accepted", notifications.c.release_after > now_ms),
-    )
+    moments = {"now": now_ms, "since": now_ms - ON_ITS_WAY}
     async with database.connect() as connection:
-        return Counter(
-            (await connection.execute(query)).scalars()
-        )  # GROUP BY would have SQLite go through all there is
+        # GROUP BY would have SQLite go through all there is
+        return Counter((await connection.execute(_on_their_way, moments)).scalars().all())
 
 
 async def wait_for_room(database: Database, places: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -250,15 +298,6 @@ async def count(database: Database) -> int:
     query = select(func.count()).select_from(notifications).where(_HELD)
     async with database.connect() as connection:
         return int((await connection.execute(query)).scalar_one())
-
-
-def _at_rest_no_more(now_ms: int) -> ColumnElement[bool]:
-    """What was attempted since its last release is held for a new reason, and has nothing to rest from."""
-    return or_(
-        notifications.c.release_after.is_(None),
-        notifications.c.release_after <= now_ms,
-        notifications.c.attempts > notifications.c.released_attempts,
-    )
 
 
 def _tries(row: Any) -> int:
