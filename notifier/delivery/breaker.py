@@ -147,8 +147,9 @@ class Breakers:
 
     @property
     def doubt(self) -> float:
-        """Seconds after which who fails must fail still. After an outage of ours all that has waited comes at once: who
-        fails many a first attempt then has second ones to acknowledge, and those are due only in a moment.
+        """Seconds after which who fails, and acknowledges some, must fail still. After an outage of ours all that has
+        waited comes at once: who fails many a first attempt then has second ones to acknowledge, and those are due
+        only in a moment.
         """
         return self._settings.window / _DOUBT
 
@@ -165,6 +166,11 @@ class Breakers:
         """
         here = self.counted(merchant, over)
         return self._circuit(merchant).state is State.CLOSED and self._fails(here[0] + failed, here[1] + of)
+
+    def acknowledges(self, merchant: str, failed: int, of: int, over: float | None = None) -> bool:
+        """Whether it acknowledged anything at all, here or elsewhere; see `fails`."""
+        here = self.counted(merchant, over)
+        return here[0] + failed < here[1] + of
 
     def judge(self, merchant: str, failed: int, of: int, over: float | None = None) -> None:
         """Open it, if it fails; see there."""

@@ -106,18 +106,20 @@ class TierSharing:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_others(self, merchant: str) -> None:
-        """Twice, a while apart, and open its breaker when it fails by both answers."""
+        """Open its breaker when it fails; of who acknowledges some, a while later once more."""
+        breakers = self._room().breakers
         try:
             elsewhere = await self._elsewhere(merchant)
-            if elsewhere is None or not self._room().breakers.fails(merchant, *elsewhere):
+            if elsewhere is None or not breakers.fails(merchant, *elsewhere):
                 return
-            await asyncio.sleep(self._room().breakers.doubt)
-            elsewhere = await self._elsewhere(merchant)
+            if breakers.acknowledges(merchant, *elsewhere):
+                await asyncio.sleep(breakers.doubt)
+                elsewhere = await self._elsewhere(merchant)
         except NotifierError as error:  # it is suspected again soon, if it goes on failing
             logs.event("unshared", logging.WARNING, key=f"breaker/{merchant}", why=str(error))
             return
         if elsewhere is not None:
-            self._room().breakers.judge(merchant, *elsewhere)
+            breakers.judge(merchant, *elsewhere)
 
     async def _elsewhere(self, merchant: str) -> tuple[int, int, float | None] | None:
         """What the other tier processes have counted, for `Breakers.judge`; None when somebody is waited for."""

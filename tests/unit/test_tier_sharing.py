@@ -240,12 +240,24 @@ async def test_who_fails_a_burst_of_first_attempts_and_acknowledges_the_second_o
     (process,) = await started(master, "1s")
     for _ in range(19):
         process.attempt(acknowledged=False)
-    process.replies = [[reply("2s", 1, 1, 60.0)], [reply("2s", 1, 20, 60.0)]]
+    process.replies = [[reply("2s", 1, 4, 60.0)], [reply("2s", 1, 20, 60.0)]]
     await process.sharing._ask_others("m")
     assert (process.open, process.replies) == ({}, [])
-    process.replies = [[reply("2s", 1, 1, 60.0)], [reply("2s", 2, 3, 60.0)]]
+    process.replies = [[reply("2s", 1, 4, 60.0)], [reply("2s", 2, 5, 60.0)]]
     await process.sharing._ask_others("m")
     assert (process.open, process.replies) == ({"m": State.OPEN}, [])
+
+
+async def test_who_acknowledges_nothing_at_all_is_cut_off_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "_DOUBT", 1e-6)
+    master = Master()
+    (process,) = await started(master, "1s")
+    for _ in range(19):
+        process.attempt(acknowledged=False)
+    process.replies = [[reply("2s", 1, 1, 60.0)]]
+    async with asyncio.timeout(10):
+        await process.sharing._ask_others("m")
+    assert process.open == {"m": State.OPEN}
 
 
 def test_who_fails_is_doubted_for_longer_than_a_second_attempt_of_the_default_ladder_is_away() -> None:
@@ -260,7 +272,7 @@ async def test_a_tier_that_does_not_answer_is_waited_for_once_in_a_while(no_doub
     for _ in range(19):
         process.attempt(acknowledged=False)
     gone = Reply("tier:2s", 1, "gone", error="it died")
-    process.replies = [[gone, reply("3s", 0, 0, 60.0)], *[[gone, reply("3s", 1, 1, 60.0)]] * 2]
+    process.replies = [[gone, reply("3s", 0, 0, 60.0)], [gone, reply("3s", 1, 1, 60.0)]]
     await process.sharing._ask_others("m")
     assert process.open == {}
     await process.sharing._ask_others("m")
