@@ -129,8 +129,9 @@ class Release:
             found = Counter(stored.merchant for stored in piece)
             for merchant, room in rooms.items():
                 self._allowance.gone(merchant, room, gone[merchant])
-                if found[merchant] == asked[merchant]:  # there may be more
-                    waiting.append(merchant)
+            # whom the rate left nothing is next; who got all that was asked for may have more, and comes last
+            waiting.extendleft(merchant for merchant in reversed(rooms) if not asked[merchant])
+            waiting.extend(merchant for merchant in rooms if asked[merchant] and found[merchant] == asked[merchant])
             count += gone.total()
         return count
 

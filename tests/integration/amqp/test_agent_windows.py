@@ -18,6 +18,7 @@ from releasing import Stage, staged
 from notifier.agent import keeping, release
 from notifier.agent.breakers import MARGIN
 from notifier.agent.keeping import Keeper
+from notifier.agent.pace import Pace
 from notifier.agent.replaying import Replaying
 from notifier.broker.topology import Topology
 from notifier.domain import wire
@@ -192,6 +193,17 @@ async def test_a_rate_is_kept(stage: Stage) -> None:
     assert [each.id for each in tier.came] == names
     took = tier.at[-1] - tier.at[4]  # five may go at once
     assert 80 / took == pytest.approx(20, rel=0.1)
+
+
+async def test_whom_the_rate_of_all_together_left_nothing_is_next(stage: Stage) -> None:
+    for merchant in ("m1", "m2", "m3"):
+        await stage.becomes(merchant, Standing.ENABLED)
+        await burst(stage, 40, merchant)
+    stage.release._pace = Pace(20.0)
+    count = await stage.release.round()
+    assert 3 <= count <= 60
+    came = await stage.bench.take(stage.topology.work_queue(TIER), count)
+    assert {wire.read(message).merchant for message in came} == {"m1", "m2", "m3"}
 
 
 @pytest.fixture
