@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import resource
 import time
 
@@ -50,10 +51,9 @@ async def loop_blocked(field: Field, number: int) -> Window:
     if ended - began < 1000 * BLOCKED or answer["replies"][0]["data"] != "over":
         raise DidNotBite(f"the block ended after {(ended - began) / 1000:.1f} s: {answer}")
     attempts = (1,) if slot == TIERS[0] else (2, 3)
-    if any(
-        began + 500 < arrival.moment < ended - 500 and arrival.attempt in attempts
-        for arrival in field.receiver.arrivals[-10_000:]
-    ):
+    came = [arrival.moment for arrival in field.receiver.arrivals[-10_000:] if arrival.attempt in attempts]
+    within = [began, *sorted(moment for moment in came if began < moment < ended), ended]
+    if max(after - before for before, after in itertools.pairwise(within)) < 1000 * BLOCKED - 500:
         raise DidNotBite(f"{slot} went on to deliver")
     after = await field.service.until(slot, state="ready")
     if after["epoch"] != standing["epoch"]:
