@@ -155,7 +155,7 @@ async def take_in_hand(database: Database, most: Mapping[str, int], now_ms: int,
     async with database.begin() as connection:
         anyhow = set(most)
         if needs_url:
-            anyhow = set((await connection.execute(_with_an_address, {"of": list(most)})).scalars())
+            anyhow = set((await connection.execute(_WITH_AN_ADDRESS, {"of": list(most)})).scalars())
         found: list[Any] = []
         for merchant, limit in most.items():
             oldest = _oldest(merchant not in anyhow)
@@ -164,14 +164,14 @@ async def take_in_hand(database: Database, most: Mapping[str, int], now_ms: int,
         for tries in {_tries(row) for row in found}:
             ids = [row.id for row in found if _tries(row) == tries]
             taken = {"ids": ids, "now": now_ms, "after": now_ms + rest(tries), "tries": tries + 1}
-            mine |= {row.id for row in await connection.execute(_take, taken)}
+            mine |= {row.id for row in await connection.execute(_TAKE, taken)}
     return [_stored(row) for row in found if row.id in mine]
 
 
-_with_an_address = select(merchants.c.id).where(
+_WITH_AN_ADDRESS = select(merchants.c.id).where(
     merchants.c.id.in_(bindparam("of", type_=String, expanding=True)), _REGISTERED_URL
 )
-_take = (
+_TAKE = (
     update(notifications)
     .where(notifications.c.id.in_(bindparam("ids", type_=String, expanding=True)), _HELD, _at_rest_no_more())
     .values(
@@ -209,7 +209,7 @@ def rest(tries: int) -> int:
     return int(min(LONGEST_REST, FIRST_REST << min(tries, 20)))
 
 
-_on_their_way = select(notifications.c.merchant).where(
+_ON_THEIR_WAY = select(notifications.c.merchant).where(
     _RELEASED,
     notifications.c.released_at > bindparam("since", type_=BigInteger),
     notifications.c.attempts <= notifications.c.released_attempts,
@@ -227,7 +227,7 @@ async def on_their_way(database: Database, now_ms: int) -> Mapping[str, int]:
     moments = {"now": now_ms, "since": now_ms - ON_ITS_WAY}
     async with database.connect() as connection:
         # GROUP BY would have SQLite go through all there is
-        return Counter((await connection.execute(_on_their_way, moments)).scalars().all())
+        return Counter((await connection.execute(_ON_THEIR_WAY, moments)).scalars().all())
 
 
 async def wait_for_room(database: Database, places: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
