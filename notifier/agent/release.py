@@ -1,9 +1,10 @@
 """What is held goes on when its reason is gone, the oldest first, and no more at once than its merchant may take.
 
 Looked for every few seconds, at every change of the registry and when a breaker closes, always in the database: so
-neither a wake-up nor a `held` fact that arrives after the merchant was enabled can be missed. A notification is taken in hand,
-published and confirmed, then marked; whoever dies in between leaves one that is released again later, under the same
-`webhook-id`. What no release has reached within its ladder's total and a day is exhausted, and says why it was held.
+neither a wake-up nor a `held` fact that arrives after the merchant was enabled can be missed. A notification is taken
+in hand, published and confirmed, then marked; whoever dies in between leaves one that is released again later, under
+the same `webhook-id`. What no release has reached within its ladder's total and a day is exhausted, and says why it was
+held.
 """
 
 from __future__ import annotations
