@@ -250,6 +250,7 @@ class Breakers:
     def _close(self, merchant: str, circuit: _Circuit) -> None:
         circuit.state = State.CLOSED
         circuit.counts.clear()
+        circuit.counts[self._part()] = [0, 1]  # it acknowledged something, whatever first attempts are released now
         logs.event(
             "breaker", merchant=merchant, state=str(State.CLOSED), open_s=round(self._clock() - circuit.since, 1)
         )

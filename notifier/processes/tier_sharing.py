@@ -36,8 +36,9 @@ BREAKER = 600.0
 COUNTS = "breaker.counts"
 #: Seconds that they get for it.
 _PATIENCE = 2.0
-#: Seconds within which who does not answer is waited for once, and merchants of whom that is remembered.
-_WAITED, _MOST_WAITED = 60.0, 1000
+#: How often who does not answer is asked again: what it would say may be all that speaks for the merchant. One that is
+#: dead for longer must not keep breakers closed.
+_PATIENT = 4
 #: Seconds before what could not be told is told again.
 _AGAIN = 1.0
 #: Seconds that the other processes get to take over a key before the next one is told. It is on its way to them all the
@@ -68,8 +69,7 @@ class TierSharing:
         self._being_told: str | None = None
         self._ours: dict[str, Mapping[str, Any]] = {}  # what keys say since this process said it
         self._telling: asyncio.Task[None] | None = None
-        self._asking: set[asyncio.Task[None]] = set()
-        self._waited: dict[str, float] = {}  # when somebody did not answer about a merchant
+        self._asking: dict[str, asyncio.Task[None]] = {}  # by merchant
 
     async def follow(self) -> None:
         """Take over what the others know, and every change from now on; answer what is counted here."""
@@ -93,43 +93,50 @@ class TierSharing:
 
     def suspected(self, merchant: str) -> None:
         """By what is counted here it fails: what do the other tiers say?"""
-        asking = asyncio.create_task(self._ask_others(merchant))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
+        if merchant in self._asking:
+            return
+        asking = self._asking[merchant] = asyncio.create_task(self._ask_others(merchant))
+        asking.add_done_callback(lambda _: self._asking.pop(merchant))
 
     async def close(self) -> None:
         """What is not told by now stays untold."""
         telling, self._telling = self._telling, None
-        tasks = [*self._asking, *([telling] if telling is not None else [])]
+        tasks = [*self._asking.values(), *([telling] if telling is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_others(self, merchant: str) -> None:
-        """Open its breaker when it fails; of who acknowledges some, a while later once more."""
+        """Open its breaker when it fails; of who acknowledges some, a while later once more. Who does not answer is
+        waited for.
+        """
         breakers = self._room().breakers
+        doubted, unanswered = False, 0
         try:
-            elsewhere = await self._elsewhere(merchant)
-            if elsewhere is None or not breakers.fails(merchant, *elsewhere):
-                return
-            if breakers.acknowledges(merchant, *elsewhere):
+            while True:
+                elsewhere, all_answered = await self._elsewhere(merchant)
+                if not breakers.fails(merchant, *elsewhere):
+                    return
+                if not all_answered and unanswered < _PATIENT:
+                    unanswered += 1
+                elif all_answered and not doubted and breakers.acknowledges(merchant, *elsewhere):
+                    doubted = True
+                else:
+                    break
                 await asyncio.sleep(breakers.doubt)
-                elsewhere = await self._elsewhere(merchant)
         except NotifierError as error:  # it is suspected again soon, if it goes on failing
             logs.event("unshared", logging.WARNING, key=f"breaker/{merchant}", why=str(error))
             return
-        if elsewhere is not None:
-            breakers.judge(merchant, *elsewhere)
+        breakers.judge(merchant, *elsewhere)
 
-    async def _elsewhere(self, merchant: str) -> tuple[int, int, float | None] | None:
-        """What the other tier processes have counted, for `Breakers.judge`; None when somebody is waited for."""
+    async def _elsewhere(self, merchant: str) -> tuple[tuple[int, int, float | None], bool]:
+        """What the other tier processes have counted, for `Breakers.judge`, and whether all of them answered."""
         told, all_answered = await self._counted(merchant)
         over = min((each["over"] for each in told if "over" in each), default=None)
         if over is not None and any(each.get("over", over) > over + ALIKE for each in told):
             told, all_answered = await self._counted(merchant, over)
-        if not all_answered and self._waits_for_others(merchant):
-            return None
-        return int(sum(each["failed"] for each in told)), int(sum(each["of"] for each in told)), over
+        failed, of = (int(sum(each[what] for each in told)) for what in ("failed", "of"))
+        return (failed, of, over), all_answered
 
     async def _counted(self, merchant: str, over: float | None = None) -> tuple[list[Mapping[str, float]], bool]:
         """What the other tier processes have counted, those of them that answer, and whether all did. over: within so
@@ -141,16 +148,6 @@ class TierSharing:
         return [reply.data for reply in others if reply.result == "done"], all(
             reply.result == "done" for reply in others
         )
-
-    def _waits_for_others(self, merchant: str) -> bool:
-        """Whether to judge later: perhaps who does not answer is just being started. Once in a while, not for ever."""
-        now = self._clock()
-        if now - self._waited.get(merchant, 0.0) < _WAITED:
-            return False
-        if len(self._waited) >= _MOST_WAITED:
-            self._waited.clear()
-        self._waited[merchant] = now
-        return True
 
     async def _on_counts(self, asked: Any, sender: Sender) -> dict[str, float]:
         breakers = self._room().breakers

@@ -136,11 +136,14 @@ def test_a_probe_that_was_not_made_leaves_its_place_to_the_next() -> None:
     assert stage.breakers.pass_("m") is None
 
 
-def test_closing_begins_to_count_anew() -> None:
+def test_closing_begins_to_count_anew_with_the_probe_that_was_acknowledged() -> None:
     stage = Stage()
     stage.attempts("-" * 20)
     stage.now += 30
-    stage.attempts("+" + "-" * 19)
+    stage.attempts("+")
+    assert stage.breakers.counted("m") == (0, 1)
+    assert stage.breakers.acknowledges("m", 20, 20), "so the first attempts that now come at once leave a doubt"
+    stage.attempts("-" * 18)
     assert stage.state == "closed"
     stage.attempts("-")
     assert stage.state == "open"

@@ -266,17 +266,43 @@ def test_who_fails_is_doubted_for_longer_than_a_second_attempt_of_the_default_la
     assert doubt > PRESETS["default"][1].seconds
 
 
-async def test_a_tier_that_does_not_answer_is_waited_for_once_in_a_while(no_doubt: None) -> None:
+GONE = Reply("tier:2s", 1, "gone", error="it died")
+
+
+async def test_a_tier_that_does_not_answer_is_asked_again_and_not_for_ever(no_doubt: None) -> None:
+    """Dead for good, it must not keep a breaker closed."""
     master = Master()
     (process,) = await started(master, "1s")
     for _ in range(19):
         process.attempt(acknowledged=False)
-    gone = Reply("tier:2s", 1, "gone", error="it died")
-    process.replies = [[gone, reply("3s", 0, 0, 60.0)], [gone, reply("3s", 1, 1, 60.0)]]
+    process.replies = [[GONE, reply("3s", 1, 1, 60.0)] for _ in range(5)]
     await process.sharing._ask_others("m")
-    assert process.open == {}
-    await process.sharing._ask_others("m")
-    assert process.open == {"m": State.OPEN}
+    assert (process.open, process.replies) == ({"m": State.OPEN}, [])
+
+
+async def test_who_acknowledges_in_a_tier_that_stood_still_is_not_cut_off(no_doubt: None) -> None:
+    """Twice within a window: what it would have said is missed each time, not once."""
+    master = Master()
+    (process,) = await started(master, "1s")
+    for _ in range(19):
+        process.attempt(acknowledged=False)
+    for _ in range(2):
+        process.replies = [[GONE, reply("3s", 1, 1, 60.0)] for _ in range(2)]
+        process.replies.append([reply("2s", 0, 9, 60.0), reply("3s", 1, 1, 60.0)])
+        await process.sharing._ask_others("m")
+        assert (process.open, process.replies) == ({}, [])
+
+
+async def test_who_is_asked_about_is_not_asked_about_twice_at_once() -> None:
+    master = Master()
+    (process,) = await started(master, "1s")
+    for _ in range(19):
+        process.attempt(acknowledged=False)
+    process.replies = [[reply("2s", 1, 1, 60.0)]]
+    for _ in range(3):
+        process.sharing.suspected("m")
+    await asyncio.gather(*process.sharing._asking.values())
+    assert (process.open, len(process.asked), process.sharing._asking) == ({"m": State.OPEN}, 1, {})
 
 
 async def test_what_a_tier_has_forgotten_is_asked_of_nobody_else() -> None:
