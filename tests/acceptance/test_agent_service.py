@@ -343,6 +343,7 @@ async def test_agent_and_api_are_operated_like_the_tiers(broker: Any, namespace:
         assert slots["api"]["statistics"]["url"] == service.dashboard
         niceness = {name: os.getpriority(os.PRIO_PROCESS, slot["pid"]) for name, slot in slots.items()}
         assert niceness["agent"] > niceness["tier:0s"] == niceness["api"], "deliveries come before the books about them"
+        assert os.sched_getscheduler(slots["agent"]["pid"]) == os.SCHED_BATCH
         pushed = await operator.ask("push", {"key": "log-level/agent", "value": "debug"})
         assert {each["slot"]: each["result"] for each in pushed["slots"]} == dict.fromkeys(slots, "applied")
         pushed = await operator.ask("push", {"key": "log-level/agent", "value": "loud"})

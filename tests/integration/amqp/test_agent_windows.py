@@ -184,6 +184,7 @@ async def test_what_comes_back_unattempted_is_released_in_windows_with_pauses_be
         assert 5 * 4 <= sum(released) <= 5 * 8, "after 4, 8, 16, 32 s, not 5 a second"
 
 
+@pytest.mark.alone
 async def test_a_rate_is_kept(stage: Stage) -> None:
     await stage.becomes("m1", Standing.ENABLED, rate=20.0)
     names = await burst(stage, 85)
@@ -214,6 +215,7 @@ def only_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "PART", 1e6)
 
 
+@pytest.mark.alone
 async def test_an_open_breaker_lets_one_probe_go_at_its_moment_and_all_when_it_closes(
     stage: Stage, only_events: None
 ) -> None:

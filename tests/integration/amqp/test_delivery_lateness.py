@@ -1,7 +1,7 @@
 """On time: never before the due moment, and hardly after it.
 
-Never early is never. Hardly late is what is measured where nothing else keeps the machine busy: other tests run beside
-these and may do so for a second or two, so it has to be true of one of a few tries.
+Never early is never. Hardly late is what is measured where nothing else keeps the machine busy: no other test runs
+beside these, and what the machine does by itself may spoil one of a few tries.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from notifier.domain.notification import Notification
 from notifier.domain.outcome import Outcome
 from notifier.domain.tier import Tier
 from notifier.settings import Settings
+
+pytestmark = pytest.mark.alone
 
 COUNT = 300
 #: Milliseconds. Generous: alone on two cores it is about 20.
