@@ -1,24 +1,27 @@
 """How much of each merchant may be released now: what its breaker, a window and its rate leave.
 
-The window is what a tier process would call at once: so what is released is attempted soon, in order, and is not held
-again for want of room. What counts as on its way is the ledger's to say (`ledger.holding.on_their_way`).
+The window is at most what a tier process would call at once: so what is released is attempted soon, in order, and is
+not held again for want of room. What counts as on its way is the ledger's to say (`ledger.holding.on_their_way`).
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 from notifier.agent.breakers import Breakers
 from notifier.agent.pace import Pace
+from notifier.agent.window import Window
 from notifier.domain.merchant import Merchant
+from notifier.ledger.holding import OnTheWay
 from notifier.sections import Isolation
 
 #: Most of one merchant at a time.
 PIECE = 100
 #: Merchants whose rate is remembered, before those are forgotten that have rested.
 _MOST_PACES = 1000
+#: Likewise windows.
+_MOST_WINDOWS = 1000
 
 
 class Allowance:
@@ -35,15 +38,19 @@ class Allowance:
         self._breakers = breakers
         self._clock = clock
         self._steady = steady
-        self._on_their_way: Counter[str] = Counter()
+        self._on_their_way: dict[str, OnTheWay] = {}
+        self._windows: dict[str, Window] = {}
         self._paces: dict[str, tuple[float, Pace]] = {}
         self.next: float | None = (
             None  # seconds until somebody who had to wait in this round may go on, if that is known
         )
 
-    def begin(self, on_their_way: Mapping[str, int]) -> None:
+    def begin(self, on_their_way: Mapping[str, OnTheWay]) -> None:
         """A round begins, with so many of each merchant released and not attempted yet."""
-        self._on_their_way = Counter(on_their_way)
+        self._on_their_way = dict(on_their_way)
+        if len(self._windows) > _MOST_WINDOWS:
+            now = self._steady()
+            self._windows = {of: window for of, window in self._windows.items() if not window.forgettable(now)}
         self.next = None
         if len(self._paces) > _MOST_PACES:
             self._paces = {merchant: kept for merchant, kept in self._paces.items() if not kept[1].rested}
@@ -51,9 +58,11 @@ class Allowance:
     def take(self, merchant: str, known: Merchant | None) -> int:
         """How many may go on now, at most PIECE; they count as gone until `gone` says how many it were."""
         due = self._breakers.due(merchant)
+        if due is not None:
+            self._windows.pop(merchant, None)  # once it closes, what came back because it was open says nothing
         if due is not None and self._clock() < due:
             return self._later(due - self._clock())
-        room = 1 if due is not None else min(PIECE, self._window(known) - self._on_their_way[merchant])
+        room = 1 if due is not None else min(PIECE, self._room(merchant, known))
         pace = self._pace(merchant, known)
         if room <= 0 or pace is None:
             return max(0, room)
@@ -61,16 +70,28 @@ class Allowance:
 
     def gone(self, merchant: str, taken: int, released: int) -> None:
         """So many of those that might go have gone."""
-        self._on_their_way[merchant] += released
+        way = self._on_their_way.get(merchant, OnTheWay())
+        way = self._on_their_way[merchant] = OnTheWay(way.there + released, way.back)
+        if released and merchant in self._windows:
+            self._windows[merchant].gone(way, self._steady())
         if merchant in self._paces:
             self._paces[merchant][1].give_back(taken - released)
         due = self._breakers.due(merchant)
         if released and due is not None:
             self._breakers.probed(merchant, due)
 
-    def _window(self, known: Merchant | None) -> int:
-        own = known.concurrency if known else None
-        return own or self._isolation.concurrency
+    def ended(self, merchant: str) -> None:
+        """An attempt that was no release ended, which made room for another."""
+        if merchant in self._windows:
+            self._windows[merchant].ended()
+
+    def _room(self, merchant: str, known: Merchant | None) -> int:
+        """What its window leaves beside what is on its way."""
+        most = (known.concurrency if known else None) or self._isolation.concurrency
+        way, now = self._on_their_way.get(merchant, OnTheWay()), self._steady()
+        window = self._windows.setdefault(merchant, Window(most, now))
+        window.look(way, most, now)
+        return window.room(way, now)
 
     def _pace(self, merchant: str, known: Merchant | None) -> Pace | None:
         """The bucket of the merchant's rate; a new one when the rate is another."""

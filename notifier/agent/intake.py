@@ -68,8 +68,8 @@ class Intake:
     """Consumes the ledger queue from `start` to `close`.
 
     switch_off: is called with each `stopped` fact whose merchant is to be disabled, again for a fact that comes again;
-    raises DatabaseUnavailable where it could not. stored: called after each transaction. available: called with None
-    when the database took a transaction, with the reason when it could not.
+    raises DatabaseUnavailable where it could not. stored: hears of the facts that are in the ledger now, each time.
+    available: called with None when the database took a transaction, with the reason when it could not.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Intake:
         writer: Writer,
         switch_off: Callable[[StoppedFact], Awaitable[None]],
         *,
-        stored: Callable[[], None] = lambda: None,
+        stored: Callable[[Sequence[Any]], None] = lambda facts: None,
         available: Callable[[str | None], None] = lambda reason: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -258,9 +258,11 @@ class Intake:
         for first in range(0, len(bad), AT_ONCE):
             piece = bad[first : first + AT_ONCE]
             await asyncio.gather(*(self._bury(_message_of(fact), _said(error)) for fact, error in piece))
+        buried = [fact for fact, _ in bad]
         if facts:
-            self._stored()
-        return [fact for fact, _ in bad]
+            lost = {id(fact) for fact in buried}
+            self._stored([fact for fact in facts if id(fact) not in lost] if lost else facts)
+        return buried
 
     async def _doubted(self, bad: list[tuple[Any, Exception]]) -> list[tuple[Any, Exception]]:
         """Try again with those that may be good: in a batch of one, a fault of the moment looks like its own."""

@@ -39,9 +39,12 @@ ROUND = 1.0
 #: Seconds until the next round: a part of the time since anything went on, between these two. So a merchant that takes
 #: long waits for the next release not much longer than it takes, and where nothing goes on little is asked.
 SOONEST, LATEST, PART = 0.05, 2.0, 1 / 8
-#: And, within the same bounds, at least so many times as long as the last round took for each that went on: a round
-#: that finds little is not repeated at once, since deliveries that are due need the processor, too.
-REST = 8
+#: And at least so many times as long as the last round took for each that went on: a round
+#: that finds little is not repeated at once, since deliveries that are due need the processor, too. So releases that
+#: trickle take a twentieth of a processor.
+REST = 20
+#: But no longer than this, seconds: the bucket of a merchant's rate holds a quarter of a second.
+LONGEST_REST = 0.2
 #: Beyond the ladder's total, milliseconds: DESIGN §6.
 GRACE_MS = 24 * 3600 * 1000
 #: Rows looked at in one piece when deadlines are checked.
@@ -99,7 +102,7 @@ class Release:
         pause = min(LATEST, (self._steady() - self._moved) * PART)
         if self._allowance.next is not None:
             pause = min(pause, self._allowance.next)
-        return max(SOONEST, min(LATEST, self._took * REST), pause)
+        return max(SOONEST, min(LONGEST_REST, self._took * REST), pause)
 
     def expect(self) -> None:
         """There may be something to release soon, if not yet."""
@@ -204,13 +207,14 @@ class Release:
 
     async def _publish(self, stored: Stored, merchant: Merchant | None) -> Fact | None:
         """The fact that it goes on; None for what stays held. Raises Unroutable."""
-        now_ms = self._now_ms()
         try:
-            notification, tier = rebuilding.released(stored, self._configured, now_ms)
-            if admit(notification, merchant, needs_url=self._needs_url) is not None or not self._holds():
-                return None
-            message = wire.write(notification, fresh_message_id())
-            await self._publisher.publish_by(Way(self._topology.work, tier.name), message)
+            async with self._pace.together:
+                now_ms = self._now_ms()
+                notification, tier = rebuilding.released(stored, self._configured, now_ms)
+                if admit(notification, merchant, needs_url=self._needs_url) is not None or not self._holds():
+                    return None
+                message = wire.write(notification, fresh_message_id())
+                await self._publisher.publish_by(Way(self._topology.work, tier.name), message)
         except (Conflict, BrokerError) as error:
             logs.event("unreleased", logging.ERROR, notification=stored.id, why=str(error))
             if isinstance(error, Unroutable):

@@ -175,7 +175,8 @@ class Replaying:
         merchant = self._lookup(stored.merchant)
         ladder = (merchant.ladder if merchant else None) or self._default_ladder
         notification, tier = rebuilding.replayed(stored, ladder, self._configured, stored.run + 1, now_ms)
-        await self._publisher.publish_by(self._topology.way(tier), wire.write(notification, fresh_message_id()))
+        async with self._pace.together:
+            await self._publisher.publish_by(self._topology.way(tier), wire.write(notification, fresh_message_id()))
         logs.event("replayed", notification=stored.id, merchant=stored.merchant, run=notification.run, who=who)
         body = {"merchant": stored.merchant, "tier": tier.name, "step": 0, "due": notification.due_at, "who": who}
         return Fact(Kind.REPLAYED, stored.id, notification.run, now_ms, body)

@@ -97,6 +97,19 @@ class Stored:
     due_at: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class OnTheWay:
+    """What of one merchant was released lately and has not been attempted since, as far as is known.
+
+    there: so many are with the broker, or in a tier process. back: of those that rest, since they were held again
+    without an attempt for want of room or by a breaker, when the newest was released, Unix milliseconds; None: there
+    are none.
+    """
+
+    there: int = 0
+    back: int | None = None
+
+
 async def stored(database: Database, notification: str) -> Stored | None:
     """One notification; None for an id that the ledger does not know. Raises DatabaseUnavailable."""
     async with database.connect() as connection:
@@ -209,7 +222,11 @@ def rest(tries: int) -> int:
     return int(min(LONGEST_REST, FIRST_REST << min(tries, 20)))
 
 
-_ON_THEIR_WAY = select(notifications.c.merchant).where(
+#: Reasons of which nobody tells the agent when they end.
+_FULL = frozenset({"no-room", "breaker-open"})
+_ON_THEIR_WAY = select(
+    notifications.c.merchant, notifications.c.stands, notifications.c.stands_why, notifications.c.released_at
+).where(
     _RELEASED,
     notifications.c.released_at > bindparam("since", type_=BigInteger),
     notifications.c.attempts <= notifications.c.released_attempts,
@@ -217,17 +234,23 @@ _ON_THEIR_WAY = select(notifications.c.merchant).where(
 )
 
 
-async def on_their_way(database: Database, now_ms: int) -> Mapping[str, int]:
-    """How many of each merchant were released within ON_ITS_WAY and have not been attempted since, as far as is known.
+async def on_their_way(database: Database, now_ms: int) -> Mapping[str, OnTheWay]:
+    """Of each merchant, what was released within ON_ITS_WAY.
 
-    What was held again without an attempt counts until its rest is over: so a merchant whose releases come back, for
-    a reason that is not known here, gets a window of them and then a pause, not all of them one after the other.
     Costs a look at each that counts, however much is held. Raises DatabaseUnavailable.
     """
     moments = {"now": now_ms, "since": now_ms - ON_ITS_WAY}
     async with database.connect() as connection:
         # GROUP BY would have SQLite go through all there is
-        return Counter((await connection.execute(_ON_THEIR_WAY, moments)).scalars().all())
+        found = (await connection.execute(_ON_THEIR_WAY, moments)).all()
+    there: Counter[str] = Counter()
+    back: dict[str, int] = {}
+    for merchant, stands, why, released_at in found:
+        if stands == "accepted":
+            there[merchant] += 1
+        elif why in _FULL:
+            back[merchant] = max(back.get(merchant, 0), released_at)
+    return {merchant: OnTheWay(there[merchant], back.get(merchant)) for merchant in there.keys() | back.keys()}
 
 
 async def wait_for_room(database: Database, places: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -17,10 +17,13 @@ from notifier.domain.decision import HoldReason
 from notifier.domain.fact import Kind
 from notifier.ledger import holding, merchants
 from notifier.ledger.database import Database
+from notifier.ledger.holding import OnTheWay
 from notifier.ledger.merchants import Row
 from notifier.ledger.writing import FactWriter
 from tests import told
 from tests.told import NOW, Told, notification
+
+NO_ROOM = HoldReason.NO_ROOM
 
 LATER = NOW + 60_000
 REASON = st.sampled_from(HoldReason)
@@ -68,25 +71,25 @@ async def test_an_attempt_between_two_releases_ends_the_rest_and_its_growth(data
 @pytest.mark.parametrize(
     ("then", "counts"),
     [
-        pytest.param([], True, id="published, perhaps not yet marked"),
-        pytest.param(["released"], True, id="released"),
-        pytest.param(["released", "attempted"], False, id="attempted"),
-        pytest.param(["attempted"], False, id="attempted, and its release is told late"),
-        pytest.param(["released", "completed"], False, id="delivered"),
-        pytest.param(["released", "held"], True, id="held again"),
-        pytest.param(["released", "attempted", "held"], False, id="attempted and held at the next step"),
-        pytest.param(["released", "poisoned"], False, id="poisoned"),
+        pytest.param([], OnTheWay(0, LATER), id="published, perhaps not yet marked"),
+        pytest.param(["released"], OnTheWay(1), id="released"),
+        pytest.param(["released", "attempted"], None, id="attempted"),
+        pytest.param(["attempted"], None, id="attempted, and its release is told late"),
+        pytest.param(["released", "completed"], None, id="delivered"),
+        pytest.param(["released", "held"], OnTheWay(0, LATER), id="held again"),
+        pytest.param(["released", "attempted", "held"], None, id="attempted and held at the next step"),
+        pytest.param(["released", "poisoned"], None, id="poisoned"),
     ],
 )
 async def test_what_was_released_is_on_its_way_until_it_is_attempted(
-    database: Database, then: list[str], counts: bool
+    database: Database, then: list[str], counts: OnTheWay | None
 ) -> None:
     await becomes(database, "m1")
     one = notification()
     again = replace(one, run=1)
     await write(
         database,
-        told.held(one),
+        told.held(one, NO_ROOM),
         told.held(notification("another", enqueued_at=NOW + 1)),
         told.held(notification("m2", merchant="m2")),
     )
@@ -96,22 +99,35 @@ async def test_what_was_released_is_on_its_way_until_it_is_attempted(
         "released": told.opened(one, Kind.RELEASED, 1),
         "attempted": told.attempted(again),
         "completed": told.completed(again),
-        "held": told.held(replace(again, step=1, attempt=2) if "attempted" in then else again, at=LATER),
+        "held": told.held(replace(again, step=1, attempt=2) if "attempted" in then else again, NO_ROOM, LATER),
         "poisoned": told.poisoned(again),
     }
     await write(database, *(facts[kind] for kind in then))
-    assert await holding.on_their_way(database, LATER + 100) == ({"m1": 1} if counts else {})
+    assert await holding.on_their_way(database, LATER + 100) == ({} if counts is None else {"m1": counts})
     for at in (LATER + holding.ON_ITS_WAY, LATER + 10 * holding.ON_ITS_WAY):
         assert await holding.on_their_way(database, at) == {}, "for a minute"
 
 
 async def test_what_comes_back_is_on_its_way_until_its_rest_is_over(database: Database) -> None:
     await becomes(database, "m1")
-    await write(database, told.held(notification()))
+    await write(database, told.held(notification(), NO_ROOM))
     await taken(database, "m1")
-    await write(database, told.opened(notification(), Kind.RELEASED, 1), told.held(notification(run=1), at=LATER))
-    assert await holding.on_their_way(database, LATER + holding.FIRST_REST - 1) == {"m1": 1}
+    await write(database, told.opened(notification(), Kind.RELEASED, 1), told.held(notification(run=1), NO_ROOM, LATER))
+    assert await holding.on_their_way(database, LATER + holding.FIRST_REST - 1) == {"m1": OnTheWay(0, LATER)}
     assert await holding.on_their_way(database, LATER + holding.FIRST_REST) == {}
+
+
+@pytest.mark.parametrize("reason", HoldReason)
+async def test_what_comes_back_says_something_about_room_unless_its_reason_is_known(
+    database: Database, reason: HoldReason
+) -> None:
+    """Who was blocked in the meantime has all of its window again at once when that is over."""
+    await becomes(database, "m1")
+    await write(database, told.held(notification(), reason))
+    await taken(database, "m1")
+    await write(database, told.opened(notification(), Kind.RELEASED, 1), told.held(notification(run=1), reason, LATER))
+    says = await holding.on_their_way(database, LATER)
+    assert says == ({"m1": OnTheWay(0, LATER)} if reason in {NO_ROOM, HoldReason.BREAKER_OPEN} else {})
 
 
 async def test_what_could_not_go_on_is_not_on_its_way_but_rests(database: Database) -> None:

@@ -12,6 +12,7 @@ from notifier.agent.allowance import PIECE, Allowance
 from notifier.agent.breakers import MARGIN, PATIENCE, Breakers
 from notifier.agent.sharing import LASTING, Sharing
 from notifier.domain.merchant import Merchant
+from notifier.ledger.holding import OnTheWay
 from notifier.sections import Isolation
 
 NOW = 1_790_000_000.0
@@ -52,7 +53,7 @@ def test_the_window_is_what_a_tier_process_would_call_at_once(
     merchant: Merchant | None, on_their_way: int, room: int
 ) -> None:
     stage = Stage(concurrency=20)
-    stage.allowance.begin({"m1": on_their_way, "m2": 1000})
+    stage.allowance.begin({"m1": OnTheWay(on_their_way), "m2": OnTheWay(1000)})
     assert stage.allowance.take("m1", merchant) == room
 
 
@@ -62,6 +63,29 @@ def test_what_went_in_this_round_counts_at_once() -> None:
     assert stage.allowance.take("m1", None) == 20
     stage.allowance.gone("m1", 20, 8)
     assert stage.allowance.take("m1", None) == 12
+
+
+def test_who_has_no_room_gets_one_for_each_attempt_that_ends() -> None:
+    stage = Stage(concurrency=20)
+    stage.allowance.begin({})
+    assert stage.release() == 20
+    stage.allowance.begin({"m1": OnTheWay(0, int(NOW * 1000))})
+    assert stage.release() == 0
+    for merchant in ("m1", "m1", "m1", "m2"):
+        stage.allowance.ended(merchant)
+    assert (stage.release(), stage.release()) == (3, 0)
+
+
+def test_windows_of_merchants_that_rest_are_forgotten_and_no_others() -> None:
+    stage = Stage()
+    stage.allowance.begin({})
+    for number in range(1500):
+        stage.allowance.take(f"m{number}", None)
+    stage.now += 600
+    stage.allowance.take("m1", None)
+    stage.allowance.gone("m1", 20, 20)
+    stage.allowance.begin({})
+    assert list(stage.allowance._windows) == ["m1"]
 
 
 @pytest.mark.parametrize("isolation", [{"rate": 20.0}, {}])
@@ -97,7 +121,7 @@ def test_another_rate_counts_from_now_on() -> None:
 def test_nothing_goes_while_a_breaker_is_open_and_one_probe_when_it_is_time() -> None:
     stage = Stage()
     stage.breakers.follow(KEY, opened(30))
-    stage.allowance.begin({"m1": 7})
+    stage.allowance.begin({"m1": OnTheWay(7)})
     assert stage.release() == 0
     assert stage.allowance.next == pytest.approx(30 + MARGIN)
     stage.now += 30 + MARGIN

@@ -94,7 +94,7 @@ async def staged(
             Marker(writer, recorder),
             Pace(10_000),
             known.get,
-            Allowance(Isolation(concurrency=concurrency), breakers, clock),
+            Allowance(Isolation(concurrency=concurrency), breakers, clock, clock),
             overrides.__contains__,
             DEFAULT,
             topology.tiers,

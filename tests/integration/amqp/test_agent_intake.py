@@ -152,7 +152,7 @@ async def test_no_two_transactions_follow_each_other_closely_while_facts_trickle
     moody, moments = Moody(), []
     async with (
         publishing(broker.url, topology) as publisher,
-        taking(broker, topology, moody, stored=lambda: moments.append(time.monotonic())) as intake,
+        taking(broker, topology, moody, stored=lambda facts: moments.append(time.monotonic())) as intake,
     ):
         for number in range(30):
             await tell(publisher, topology, attempts(notification(f"n{number}")))
