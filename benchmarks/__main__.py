@@ -101,8 +101,8 @@ async def _measure(options: argparse.Namespace) -> int:
     _cancel_on_sigterm()
     plan = _plan(options)
     began, quiet = datetime.now(UTC), await machine.look_around()
-    if quiet.warning:
-        _say(f"warning: {quiet.warning}")
+    for warning in filter(None, (quiet.warning, quiet.disk.warning)):
+        _say(f"warning: {warning}")
     with tempfile.TemporaryDirectory(prefix="notifier-bench-") as name:
         directory = Path(name)
         (directory / "receiver").mkdir()
@@ -262,9 +262,10 @@ def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machin
         print(f"{table.aligned(isolation_figures.rows(measured.isolation))}\n")
     print("\n".join(f"{name.replace('_', ' '):<15} {value}" for name, value in described.items()))
     print(f"{'before':<15} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
+    print(f"{'disk':<15} {quiet.disk.sentence}")
     print(f"{'meanwhile':<15} others used at most {measured.others:.0%} of the cores during a run")
     print(f"{'command':<15} {_command(options)}")
-    for warning in (quiet.warning, machine.disturbance(measured.others)):
+    for warning in (quiet.warning, quiet.disk.warning, machine.disturbance(measured.others)):
         if warning:
             print(f"\nWARNING: {warning}")
 

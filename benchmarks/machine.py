@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,6 +18,52 @@ from benchmarks import proc
 _PACKAGES = ("aio-pika", "aiormq", "aiohttp", "uvloop")
 #: Beyond these the figures are not worth much: share of all cores in use, and processes ready to run.
 _MOST_BUSY, _MOST_LOAD = 0.1, 0.5
+#: Milliseconds for which a sync of the disk may last.
+_MOST_SYNC = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """How long the disk took for small writes that were synced, on the machine at rest, milliseconds. Broker and ledger
+    wait for such ones all the time, so where the disk stands still by itself lateness tells of that. directory: where.
+    """
+
+    directory: str
+    p50: float
+    p99: float
+    longest: float
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"{self.directory}: a small write synced in {self.p50:.1f} ms at the median, p99 {self.p99:.1f}, "
+            f"at most {self.longest:.0f}"
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """What to say about it; None when none lasted long."""
+        if self.longest <= _MOST_SYNC:
+            return None
+        return (
+            f"the disk of {self.directory} stood still for {self.longest:.0f} ms, with nothing else to do, and broker "
+            "and ledger wait for it; TMPDIR names another place, such as /dev/shm"
+        )
+
+
+async def disk(count: int = 400, apart: float = 0.01) -> Disk:
+    """Write and sync so many times, so many seconds apart, where the runs keep what they write."""
+    lasted = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(count):
+            began = time.perf_counter()
+            os.pwrite(file.fileno(), bytes(16_384), 0)
+            os.fdatasync(file.fileno())
+            lasted.append((time.perf_counter() - began) * 1000)
+            await asyncio.sleep(apart)  # the pace of the measurement
+    lasted.sort()
+    return Disk(tempfile.gettempdir(), lasted[count // 2], lasted[count * 99 // 100], lasted[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +72,7 @@ class Quiet:
 
     busy: float
     load: float
+    disk: Disk
 
     @property
     def warning(self) -> str | None:
@@ -37,11 +86,12 @@ class Quiet:
 
 
 async def look_around() -> Quiet:
-    """Watch the machine for a second."""
+    """Watch the machine for a second, then its disk for some."""
     before = proc.busy_and_all_seconds()
     await asyncio.sleep(1)  # the interval of the measurement
     busy, everything = proc.busy_and_all_seconds()
-    return Quiet(busy=(busy - before[0]) / max(0.01, everything - before[1]), load=os.getloadavg()[0])
+    share = (busy - before[0]) / max(0.01, everything - before[1])
+    return Quiet(busy=share, load=os.getloadavg()[0], disk=await disk())
 
 
 class Others:

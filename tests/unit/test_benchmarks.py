@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,7 +227,20 @@ def test_the_summary_holds_every_figure_of_the_table() -> None:
     ("busy", "load", "warned"), [(0.0, 0.0, False), (0.1, 0.5, False), (0.5, 0.0, True), (0.0, 3.1, True)]
 )
 def test_a_busy_machine_is_warned_about(busy: float, load: float, warned: bool) -> None:
-    assert (machine.Quiet(busy, load).warning is not None) == warned
+    assert (machine.Quiet(busy, load, machine.Disk("/tmp", 0.1, 0.2, 0.3)).warning is not None) == warned
+
+
+@pytest.mark.parametrize(("longest", "warned"), [(12.0, False), (870.0, True)])
+def test_a_disk_that_stands_still_by_itself_is_warned_about(longest: float, warned: bool) -> None:
+    assert (machine.Disk("/var/tmp", 0.4, 6.0, longest).warning is not None) == warned
+
+
+def test_a_disk_is_looked_at_where_the_runs_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    disk = asyncio.run(machine.disk(20, 0.001))
+    assert disk.directory == str(tmp_path)
+    assert 0 < disk.p50 <= disk.p99 <= disk.longest
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("share", "warned"), [(0.0, False), (0.1, False), (0.11, True)])
