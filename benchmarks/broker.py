@@ -45,8 +45,9 @@ class Broker:
 async def open_broker() -> AsyncIterator[Broker]:
     """A broker until the end of the block: that of NOTIFIER_AMQP_URL, else a private node, else a container.
 
-    A node comes before a container, unlike elsewhere: what it costs can be seen. Raises NoBroker, BrokerUnreachable,
-    and ConfigurationError for an address that is none.
+    A node comes before a container, unlike elsewhere: what it costs can be seen. Its log is as large as RabbitMQ makes
+    it, so that it works as one in service does. Raises NoBroker, BrokerUnreachable, and ConfigurationError for an
+    address that is none.
     """
     if os.environ.get("NOTIFIER_AMQP_URL"):
         first = load().amqp_urls[0]
@@ -56,7 +57,7 @@ async def open_broker() -> AsyncIterator[Broker]:
         async with container.running() as url:
             yield Broker(url, None, await _version(url))
         return
-    async with await PrivateNode.start() as node:
+    async with await PrivateNode.start(large_log=True) as node:
         yield Broker(node.url, node.pid, await _version(node.url))
 
 

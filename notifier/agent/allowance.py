@@ -7,11 +7,13 @@ not held again for want of room. What counts as on its way is the ledger's to sa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from notifier.agent.breakers import Breakers
 from notifier.agent.pace import Pace
 from notifier.agent.window import Window
+from notifier.domain.fact import Kind
 from notifier.domain.merchant import Merchant
 from notifier.ledger.holding import OnTheWay
 from notifier.sections import Isolation
@@ -80,10 +82,13 @@ class Allowance:
         if released and due is not None:
             self._breakers.probed(merchant, due)
 
-    def ended(self, merchant: str) -> None:
-        """An attempt that was no release ended, which made room for another."""
-        if merchant in self._windows:
-            self._windows[merchant].ended()
+    def heard(self, facts: Iterable[Mapping[str, Any]]) -> None:
+        """What the ledger has been told, as on the wire: an attempt of a first run made room for another when it ended.
+        One of a release gives its own place back.
+        """
+        for fact in facts:
+            if fact.get("kind") == Kind.ATTEMPTED and not fact.get("run") and fact.get("merchant") in self._windows:
+                self._windows[fact["merchant"]].ended()
 
     def _room(self, merchant: str, known: Merchant | None) -> int:
         """What its window leaves beside what is on its way."""

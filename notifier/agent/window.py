@@ -37,7 +37,7 @@ class Window:
         """What is on its way at the moment `now`. most: the merchant's bound."""
         if way.back is not None and way.back > self.back:
             self.back = way.back
-            if self.width <= 1:
+            if not self.width:
                 self.pause = min(LONGEST_PAUSE, self.pause * 2)
             self.width, self.since, self.full = way.there, now, False
         elif self.full and now - self.since >= SETTLED:

@@ -61,12 +61,15 @@ class PrivateNode:
         self._dead = asyncio.Event()
 
     @classmethod
-    async def start(cls, *, directory: Path | None = None, plugin: bool = True, timeout: float = 60) -> Self:
+    async def start(
+        cls, *, directory: Path | None = None, plugin: bool = True, large_log: bool = False, timeout: float = 60
+    ) -> Self:
         """Boot a node and return when it takes connections, after about 5 s on a quiet machine.
 
         directory: where it lives, new or empty; None takes a new one below the temporary directory. plugin: enable
-        the delayed-message plugin if it lies in RABBITMQ_PLUGINS_DIR or in the installation. timeout: seconds for a
-        boot. Raises NoBroker if no server is installed, BrokerError with the last log lines if it does not boot.
+        the delayed-message plugin if it lies in RABBITMQ_PLUGINS_DIR or in the installation. large_log: see NodeFiles.
+        timeout: seconds for a boot. Raises NoBroker if no server is installed, BrokerError with the last log lines if
+        it does not boot.
         """
         scripts, mapper = installed(), epmd()
         if scripts is None or mapper is None:
@@ -74,7 +77,7 @@ class PrivateNode:
         places = plugin_directories(scripts, os.environ)
         delayed = (DELAYED_PLUGIN,) if plugin and has_plugin(places, DELAYED_PLUGIN) else ()
         for tries_left in reversed(range(_PORT_TRIES)):
-            files = NodeFiles(_directory(directory), Ports.free(), (_BUNDLED, *delayed), places)
+            files = NodeFiles(_directory(directory), Ports.free(), (_BUNDLED, *delayed), places, large_log)
             node = cls(scripts, files, timeout)
             try:
                 await node._start(mapper)

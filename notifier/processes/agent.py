@@ -41,7 +41,6 @@ from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
 from notifier.delivery.facts import Recorder
-from notifier.domain.fact import Kind
 from notifier.domain.merchant import Merchant
 from notifier.errors import RegistryUnreadable
 from notifier.ledger import leases, merchants
@@ -88,24 +87,24 @@ class AgentProcess:
         self._registrar = Registrar(
             self._database, ReplicaWriter(state_dir / FILE), self._push, self._fleet.changed, time.time, settings
         )
+        self._breakers = Breakers(time.time)
+        allowance = Allowance(settings.isolation, self._breakers, time.time)
         self._intake = Intake(
             settings.amqp_urls,
             topology,
             self._publisher,
             self._writer,
             self._switch_off,
-            stored=self._on_stored,
+            stored=allowance.heard,
             available=self._database.heard,
         )
         pace = Pace(settings.release_rate)
         publishing = (self._database, self._publisher, topology, marker, pace, self._merchant)
-        self._breakers = Breakers(time.time)
         self._sharing = Sharing(settings.machine, self._fleet.tell, time.time)
         self._overflows = Overflows(self._database, self._clear, self._set, time.time)
-        self._allowance = Allowance(settings.isolation, self._breakers, time.time)
         self._release = Release(
             *publishing,
-            self._allowance,
+            allowance,
             lambda merchant: merchant in self._blocked,
             settings.default_ladder,
             settings.tiers,
@@ -258,11 +257,6 @@ class AgentProcess:
 
     def _on_exhausted(self, facts: Sequence[Mapping[str, Any]]) -> None:
         self._operator_events.exhausted(facts)
-
-    def _on_stored(self, facts: Sequence[Mapping[str, Any]]) -> None:
-        for fact in facts:
-            if fact.get("kind") == Kind.ATTEMPTED and not fact.get("run"):
-                self._allowance.ended(fact["merchant"])
 
     def _holds(self) -> bool:
         return self._keeper.holds

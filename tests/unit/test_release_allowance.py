@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from notifier.agent.sharing import LASTING, Sharing
 from notifier.domain.merchant import Merchant
 from notifier.ledger.holding import OnTheWay
 from notifier.sections import Isolation
+from tests import told
+from tests.told import notification
 
 NOW = 1_790_000_000.0
 KEY = "breaker/m1"
@@ -71,8 +74,9 @@ def test_who_has_no_room_gets_one_for_each_attempt_that_ends() -> None:
     assert stage.release() == 20
     stage.allowance.begin({"m1": OnTheWay(0, int(NOW * 1000))})
     assert stage.release() == 0
-    for merchant in ("m1", "m1", "m1", "m2"):
-        stage.allowance.ended(merchant)
+    first = notification(merchant="m1")
+    stage.allowance.heard([told.attempted(first), told.attempted(first), told.completed(first), told.attempted(first)])
+    stage.allowance.heard([told.attempted(notification(merchant="m2")), told.attempted(replace(first, run=1))])
     assert (stage.release(), stage.release()) == (3, 0)
 
 

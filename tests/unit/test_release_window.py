@@ -109,6 +109,17 @@ def test_it_is_never_wider_than_the_merchant_s_bound() -> None:
     assert window.room(OnTheWay(), 2.0) == 3
 
 
+@pytest.mark.parametrize("most", [1, MOST])
+def test_the_first_pause_is_the_shortest_however_narrow_the_bound(most: int) -> None:
+    window = Window(most)
+    window.look(OnTheWay(0, 500), most, 1.0)
+    assert window.pause == FIRST_PAUSE
+    assert (window.room(OnTheWay(), 1.0 + FIRST_PAUSE - 0.1), window.room(OnTheWay(), 1.0 + FIRST_PAUSE)) == (0, 1)
+    window.gone(OnTheWay(1), 1.0 + FIRST_PAUSE)
+    window.look(OnTheWay(0, 5_000), most, 6.0)
+    assert window.pause == 2 * FIRST_PAUSE
+
+
 def test_what_was_found_out_is_remembered_for_as_long_as_it_is_waited_for() -> None:
     window = Window(MOST)
     window.look(OnTheWay(0, 9_500), MOST, 10.0)

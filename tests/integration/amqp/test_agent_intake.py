@@ -162,6 +162,19 @@ async def test_no_two_transactions_follow_each_other_closely_while_facts_trickle
     assert min(after - before for before, after in itertools.pairwise(moments)) > 0.1
 
 
+async def test_who_follows_it_hears_of_what_is_stored_and_of_nothing_else(broker, topology, declared, database) -> None:
+    heard: list[Any] = []
+    bad, good = {"v": 1, "kind": "attempted"}, attempts(notification("n1"))
+    async with (
+        publishing(broker.url, topology) as publisher,
+        taking(broker, topology, FactWriter(database), stored=heard.extend) as intake,
+    ):
+        await tell(publisher, topology, good, [bad, *attempts(notification("n2"))])
+        await until(lambda: intake.facts == 4, "4 facts")
+    assert sorted({fact["notification"] for fact in heard}) == ["n1", "n2"]
+    assert bad not in heard
+
+
 async def test_a_fact_that_comes_again_changes_nothing(broker, topology, declared, database) -> None:
     facts = attempts(notification("n1"))
     writer = FactWriter(database)

@@ -212,6 +212,25 @@ async def test_whom_the_rate_of_all_together_left_nothing_is_next(stage: Stage) 
     assert {wire.read(message).merchant for message in came} == {"m1", "m2", "m3"}
 
 
+async def test_what_is_released_goes_evenly(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes in a lump keeps waiting what is due beside it."""
+    await stage.becomes("m1", Standing.ENABLED)
+    await burst(stage, 20)
+    stage.release._pace = Pace(200.0)
+    publish, under_way, most = stage.publisher.publish_by, 0, 0
+
+    async def noted(*arguments: Any) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await publish(*arguments)
+        under_way -= 1
+
+    monkeypatch.setattr(stage.publisher, "publish_by", noted)
+    assert await stage.release.round() == 20
+    assert most == 2
+
+
 @pytest.fixture
 def only_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """No look by itself within the time of a test: what happens then was woken, or its moment was known."""
