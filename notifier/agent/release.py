@@ -39,9 +39,9 @@ ROUND = 1.0
 #: Seconds until the next round: a part of the time since anything went on, between these two. So a merchant that takes
 #: long waits for the next release not much longer than it takes, and where nothing goes on little is asked.
 SOONEST, LATEST, PART = 0.05, 2.0, 1 / 8
-#: And at least so many times as long as the last round took for each that went on: a round
-#: that finds little is not repeated at once, since deliveries that are due need the processor, too. So releases that
-#: trickle take a twentieth of a processor.
+#: And at least so many times as long as the last round took for each that went on: a round that finds little is not
+#: repeated at once, since deliveries that are due need the processor, too. So releases that trickle take a twentieth of
+#: a processor.
 REST = 20
 #: But no longer than this, seconds: the bucket of a merchant's rate holds a quarter of a second.
 LONGEST_REST = 0.2
