@@ -26,6 +26,13 @@ ROOMY = ("absolute", "1GiB")
 REMEMBERED = "dets:sync(ra_directory_reverse)."
 
 
+async def raise_memory_alarm(node: PrivateNode) -> None:
+    """Until the alarm has reached the connections: `rabbitmqctl` ends before, and what is published then passes."""
+    await node.ctl("set_vm_memory_high_watermark", "0")
+    while not {"blocking", "blocked"} & set((await node.ctl("-q", "list_connections", "state")).split()):
+        pass
+
+
 @pytest.fixture
 def topology() -> Topology:
     return Topology(f"test-{secrets.token_hex(4)}", (WORK, Tier(1)))
@@ -83,7 +90,7 @@ async def test_under_a_memory_alarm_publishes_wait_and_acknowledgements_go_throu
     async with publishing(own_node.url, topology) as publisher, asyncio.timeout(40):
         for number in range(5):
             await publisher.publish(message(b"%d" % number), topology.work, "0s")
-        await own_node.ctl("set_vm_memory_high_watermark", "0")
+        await raise_memory_alarm(own_node)
         try:
             waiting = [
                 asyncio.create_task(publisher.publish(message(b"w" * 50_000), topology.work, "0s")) for _ in range(20)
@@ -202,7 +209,7 @@ async def test_while_the_broker_confirms_nothing_at_all_the_connection_is_kept(
     monkeypatch.setattr(publisher_module, "_SILENCE", 0.1)
     async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
         channel = await publisher._link.channel()
-        await own_node.ctl("set_vm_memory_high_watermark", "0")
+        await raise_memory_alarm(own_node)
         waiting = [asyncio.create_task(publisher.publish_by(Way(topology.work, "0s"), message()))]
         for _ in range(20):  # twenty looks of the watch, with a newer one each
             await asyncio.sleep(0.1)
