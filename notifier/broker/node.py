@@ -77,7 +77,7 @@ class PrivateNode:
         places = plugin_directories(scripts, os.environ)
         delayed = (DELAYED_PLUGIN,) if plugin and has_plugin(places, DELAYED_PLUGIN) else ()
         for tries_left in reversed(range(_PORT_TRIES)):
-            files = NodeFiles(_directory(directory), Ports.free(), (_BUNDLED, *delayed), places, large_log)
+            files = NodeFiles(_directory(directory), Ports.free(), (_BUNDLED, *delayed), places, large_log=large_log)
             node = cls(scripts, files, timeout)
             try:
                 await node._start(mapper)

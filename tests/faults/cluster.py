@@ -97,7 +97,7 @@ async def cluster() -> AsyncIterator[ClusterUnderTest]:
                 replace(Ports.free(), epmd=shared.epmd),
                 ("rabbitmq_consistent_hash_exchange",),
                 plugin_directories(scripts, os.environ),
-                secret,
+                _password=secret,
                 name=name,
                 cookie=cookie,
             )
