@@ -21,6 +21,7 @@ from typing import Any
 
 import aio_pika
 import pytest
+from hypothesis import settings
 
 from notifier.broker import container
 from notifier.broker.cleanup import delete_namespace
@@ -34,6 +35,10 @@ from tests.postgres import PrivatePostgres, emptied
 from tests.shared_broker import SharedBroker, address_in
 
 GIVEN = "NOTIFIER_AMQP_URL"
+
+# No deadline for an example that hypothesis makes up: a busy machine is not a failing test.
+settings.register_profile("notifier", deadline=None)
+settings.load_profile("notifier")
 
 #: Tiers that tests use; the objects of others are removed with the private node, or by the test that makes them.
 TIERS = tuple(Tier.parse(name) for name in ("0s", "1s", "2s", "3s", "5s", "12s", "15s", "30s"))

@@ -13,7 +13,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections import deque
@@ -23,6 +22,8 @@ from typing import Self
 
 import asyncpg
 
+from notifier.broker.node_files import Ports
+from notifier.ledger.migrating import head
 from notifier.ledger.schema import metadata
 
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
@@ -39,7 +40,7 @@ _QUICK = {
 
 async def emptied(url: str) -> bool:
     """Whether a ledger is as after its migration again: quicker than another copy. Not so if its tables are others now,
-    or somebody still works in it.
+    or of another version, or somebody still works in it.
     """
     wanted = set(metadata.tables)
     connection = await asyncpg.connect(url)
@@ -47,7 +48,7 @@ async def emptied(url: str) -> bool:
         await connection.execute("SET lock_timeout = '1s'")
         tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         standing = {table[0] for table in tables}
-        if not wanted < standing:
+        if not wanted < standing or await connection.fetchval("SELECT version_num FROM ledger_revision") != head():
             return False
         await connection.execute(f"TRUNCATE {', '.join(sorted(wanted))} RESTART IDENTITY")
     except asyncpg.LockNotAvailableError:
@@ -72,7 +73,7 @@ class PrivatePostgres:
     """
 
     def __init__(self) -> None:
-        self.port = _free_port()
+        self.port = Ports.free().amqp  # none that is given to whoever asks for any
         self._place = Path(tempfile.mkdtemp(prefix="notifier-postgres-"))
         self._password = secrets.token_hex(8)
         self._process: asyncio.subprocess.Process | None = None
@@ -208,9 +209,3 @@ def _lock_of(place: Path) -> bool:
             if Path(os.readlink(directory / "cwd")) == place / "kept":
                 return True
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

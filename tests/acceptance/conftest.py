@@ -42,7 +42,7 @@ class LadderRun:
 
     def ended(self) -> tuple[int, str, str, list[str]]:
         """Exit code, stdout and stderr of dev, and the receiver's lines; waits for both."""
-        out, err = self.dev.communicate(timeout=110)
+        out, err = self.dev.communicate(timeout=240)
         self.receiver.terminate()
         seen, _ = self.receiver.communicate(timeout=10)
         return self.dev.returncode, out, err, seen.splitlines()

@@ -46,7 +46,7 @@ async def until_slot(operator: Operator, name: str, timeout: float = 30, **wante
             await asyncio.sleep(0.05)
 
 
-async def until_keys(operator: Operator, prefix: str, count: int, timeout: float = 10) -> list[dict[str, Any]]:
+async def until_keys(operator: Operator, prefix: str, count: int, timeout: float = 30) -> list[dict[str, Any]]:
     """Wait until so many keys of the desired state begin so; these entries."""
     async with asyncio.timeout(timeout):
         while True:

@@ -57,7 +57,7 @@ class RunningService:
         self._news = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
 
-    async def ready(self, timeout: float = 40) -> None:
+    async def ready(self, timeout: float = 90) -> None:
         """Wait until it says that every child is ready."""
         await self._until(lambda: "ready" in self.lines, timeout, "ready")
 
@@ -72,7 +72,7 @@ class RunningService:
         assert line is not None
         return line
 
-    async def event(self, name: str, timeout: float = 20, **fields: object) -> dict[str, Any]:
+    async def event(self, name: str, timeout: float = 60, **fields: object) -> dict[str, Any]:
         """The first event with this name and these fields, awaited."""
 
         def found() -> dict[str, Any] | None:
@@ -90,7 +90,7 @@ class RunningService:
         assert event is not None
         return event
 
-    async def several(self, count: int, name: str, timeout: float = 20, **fields: object) -> list[dict[str, Any]]:
+    async def several(self, count: int, name: str, timeout: float = 60, **fields: object) -> list[dict[str, Any]]:
         """So many events with this name and these fields, awaited; all that there are then."""
 
         def found() -> list[dict[str, Any]]:

@@ -31,10 +31,11 @@ async def killed_one(operator: Operator, draw: random.Random) -> bool:
     return True
 
 
+@pytest.mark.long  # rows of the fault suite kill a tier process at each point
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("deaths", "tiers"),
-    [(4, 2), pytest.param(20, 4, marks=pytest.mark.long), pytest.param(200, 10, marks=pytest.mark.long)],
+    [(20, 4), (200, 10)],
 )
 async def test_children_killed_at_random_under_load_lose_nothing_and_poison_nobody(
     broker: Any, namespace: str, deaths: int, tiers: int
@@ -82,8 +83,9 @@ async def test_a_killed_tier_process_is_ready_again_in_its_slot_soon(broker: Any
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s")
     async with running(variables) as service, operator_of(variables) as operator:
         before = await until_slot(operator, "tier:1s", state="ready")
-        async with asyncio.timeout(10):  # under 1.5 s on an idle machine, as the benchmark shows
+        async with asyncio.timeout(60):  # under 1.5 s on an idle machine, as the benchmark shows
             os.kill(before["pid"], signal.SIGKILL)
             after = await until_slot(operator, "tier:1s", epoch=before["epoch"] + 1, state="ready")
         restarted = await service.event("child.restarted", slot="tier:1s")
+        assert not [event for event in service.events if event["event"] == "child.backoff"], "at once"
     assert after["pid"] == restarted["pid"] != before["pid"]

@@ -164,6 +164,7 @@ async def test_003_hooks_hear_start_control_exceptions_drain_and_shutdown_and_ha
         answer = await operator.ask("push", {"key": "x/colour", "value": "mauve"})
         assert "no such colour" in answer["slots"][0]["error"]
         await producer.send(["m"], "http://127.0.0.1:9", 1)
+        await service.event("witness", what="on_exception RuntimeError the callback is broken")
         await service.event("extension.cut", what="witness:on_ready", seconds=5.0)
         assert await service.stop() == 0
         await service.event("extension.cut", what="witness:on_shutdown", seconds=3.0)
@@ -177,6 +178,7 @@ async def test_003_hooks_hear_start_control_exceptions_drain_and_shutdown_and_ha
     assert any(line.startswith("on_exception TimeoutError witness:on_ready") for line in seen)
 
 
+@pytest.mark.alone
 async def test_a_schedule_for_one_is_done_by_one_taken_over_when_that_dies_and_never_overlaps(
     broker: Any, namespace: str, tmp_path: Path
 ) -> None:
@@ -218,12 +220,20 @@ def seconds(event: dict[str, Any]) -> float:
     ("arguments", "code", "sentence"),
     [
         ((), "import nothing_of_that_name", "extension 'bad' cannot be imported: ModuleNotFoundError"),
-        (TIERS_ALONE, "x = 1", "extension 'bad' has no function register(extension)"),
-        (TIERS_ALONE, "def register(extension): 1/0", "extension 'bad' failed in register(): ZeroDivisionError"),
-        (
+        pytest.param(
+            TIERS_ALONE, "x = 1", "extension 'bad' has no function register(extension)", marks=pytest.mark.long
+        ),
+        pytest.param(
+            TIERS_ALONE,
+            "def register(extension): 1/0",
+            "extension 'bad' failed in register(): ZeroDivisionError",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
             TIERS_ALONE,
             "def register(extension):\n @extension.on_start\n def f(): pass",
             "'f' is not a coroutine function",
+            marks=pytest.mark.long,
         ),
         (
             TIERS_ALONE,

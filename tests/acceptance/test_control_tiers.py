@@ -12,6 +12,7 @@ import pytest
 
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
+from notifier.supervision.operator import Operator
 from tests.acceptance.control import Producer, handled, operator_of, slot_of, until_restarting, until_slot
 from tests.acceptance.service import ROOMY, environment, notifier, running
 
@@ -20,6 +21,14 @@ SLOTS = ("tier:1s", "tier:2s")
 
 def results(answer: dict[str, Any]) -> dict[str, str]:
     return {slot["slot"]: slot["result"] for slot in answer["slots"]}
+
+
+async def in_hand(operator: Operator) -> list[dict[str, Any]]:
+    """What the first tier is at work on."""
+    (reply,) = (await operator.ask("send", {"to": "tier:1s", "action": "inflight"}))["replies"]
+    works: list[dict[str, Any]] = reply["data"]["works"]
+    assert reply["data"]["total"] == len(works)
+    return works
 
 
 async def in_queue(variables: dict[str, str], queue: str) -> int:
@@ -60,7 +69,7 @@ async def test_a_paused_tier_loses_nothing_and_delivers_late(broker: Any, namesp
 async def test_a_pause_lets_what_runs_finish_and_gives_the_rest_back(broker: Any, namespace: str) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
     async with (
-        Simulator({"/slow": Script.parse("slow:2")}) as merchant,
+        Simulator({"/slow": Script.parse("slow:6")}) as merchant,
         running(variables) as service,
         operator_of(variables) as operator,
         Producer(variables) as producer,
@@ -68,9 +77,9 @@ async def test_a_pause_lets_what_runs_finish_and_gives_the_rest_back(broker: Any
         await operator.ask("push", {"key": "set/tier:1s/concurrency", "value": 3})
         sent = await producer.send(["slow"], merchant.url, 10)
         await merchant.wait_for(3)
-        replies = (await operator.ask("send", {"to": "tier:1s", "action": "inflight"}))["replies"]
-        works = replies[0]["data"]["works"]
-        assert replies[0]["data"]["total"] == len(works) == 10
+        async with asyncio.timeout(20):
+            while len(works := await in_hand(operator)) < 10:
+                pass
         assert [work["state"] for work in works].count("calling") == 3
         assert {work["url"] for work in works} == {f"{merchant.url}/slow"}
         await operator.ask("push", {"key": "pause/all", "value": {"paused": True}})
@@ -82,7 +91,7 @@ async def test_a_pause_lets_what_runs_finish_and_gives_the_rest_back(broker: Any
         assert len(merchant.received) == 3
         await operator.ask("clear", {"key": "pause/all"})
         await operator.ask("clear", {"key": "set/tier:1s/concurrency"})
-        received = await merchant.wait_for(10, timeout=20)
+        received = await merchant.wait_for(10, timeout=40)
         await service.settled(set(sent))
         assert sorted(str(each.webhook_id) for each in received) == sorted(sent), "each once: none lost, none doubled"
 
@@ -90,7 +99,7 @@ async def test_a_pause_lets_what_runs_finish_and_gives_the_rest_back(broker: Any
 async def test_a_drain_starts_nothing_that_still_waited_for_its_turn(broker: Any, namespace: str) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
     async with (
-        Simulator({"/slow": Script.parse("slow:1")}) as merchant,
+        Simulator({"/slow": Script.parse("slow:5")}) as merchant,
         running(variables) as service,
         operator_of(variables) as operator,
         Producer(variables) as producer,
@@ -128,7 +137,8 @@ async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
                 epoch = (await until_slot(operator, name, 60, state="ready"))["epoch"]
                 restart = asyncio.create_task(operator.ask("restart", {"to": name}, timeout=90))
                 await until_restarting(operator, name, epoch)
-            answer = await operator.ask("push", {"key": "block/m0", "value": {"blocked": True}, "critical": True})
+            block = {"key": "block/m0", "value": {"blocked": True}, "critical": True, "timeout": 30}
+            answer = await operator.ask("push", block, timeout=60)
             assert set(results(answer).values()) <= {"applied", "gone"}
             assert turn % 2 or set(results(answer).values()) == {"applied"}
             until = await handled(merchant)
@@ -144,7 +154,7 @@ async def test_no_callback_to_a_blocked_merchant_starts_after_the_answer(
 
 async def test_the_answer_to_a_block_waits_for_running_callbacks_but_not_for_long(broker: Any, namespace: str) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
-    scripts = {"/short": Script.parse("slow:0.5"), "/long": Script.parse("slow:4")}
+    scripts = {"/short": Script.parse("slow:0.5"), "/long": Script.parse("slow:8")}
     async with (
         Simulator(scripts) as merchant,
         running(variables) as service,
@@ -223,7 +233,7 @@ async def test_prefetch_concurrency_and_log_level_change_live_and_nonsense_is_th
 ) -> None:
     variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_LOG__LEVEL="warning", **ROOMY)
     async with (
-        Simulator(default=Script.parse("slow:0.5")) as merchant,
+        Simulator(default=Script.parse("slow:1")) as merchant,
         running(variables) as service,
         operator_of(variables) as operator,
         Producer(variables) as producer,
@@ -232,10 +242,10 @@ async def test_prefetch_concurrency_and_log_level_change_live_and_nonsense_is_th
         await operator.ask("push", {"key": "set/tier:1s/concurrency", "value": 2})
         await operator.ask("push", {"key": "log-level/all", "value": "info"})
         sent = await producer.send(["m1"], merchant.url, 12)
-        await merchant.wait_for(2)
-        replies = (await operator.ask("send", {"to": "tier:1s", "action": "inflight"}))["replies"]
-        assert [work["state"] for work in replies[0]["data"]["works"]] == ["calling"] * 2 + ["waiting"] * 2
-        await merchant.wait_for(12)
+        async with asyncio.timeout(20):
+            while [work["state"] for work in await in_hand(operator)] != ["calling"] * 2 + ["waiting"] * 2:
+                pass
+        await merchant.wait_for(12, timeout=40)
         await service.settled(set(sent))
         answer = await operator.ask("push", {"key": "set/tier/prefetch", "value": "many"})
         (slot,) = answer["slots"]

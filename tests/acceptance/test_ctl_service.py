@@ -59,7 +59,7 @@ async def test_an_operator_sees_and_steers_a_running_service(broker: Any, namesp
         assert lines[9].endswith("INC-118")
         assert await ctl(variables, "resume", "2s") == "tier:2s is resumed: live in 1 of 1 process\n"
         assert await ctl(variables, "shutdown", "--quick") == "the service has ended\n"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(40):
             assert await service.process.wait() == 0
 
 

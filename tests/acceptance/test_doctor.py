@@ -67,6 +67,7 @@ def of(findings: list[dict[str, Any]], check: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.alone  # a probe that comes late is no fault of the doctor's
 async def test_where_all_is_well_every_check_says_so(variables: dict[str, str], namespace: str) -> None:
     code, findings = await examined(variables)
     assert [finding["check"] for finding in findings] == CHECKS
@@ -83,6 +84,7 @@ async def test_nothing_of_the_namespace_is_made_by_looking(variables: dict[str, 
         assert of(findings, "topology")["said"] == "0 of 10 objects stand; run and enqueue declare the others"
 
 
+@pytest.mark.alone  # a probe that comes late is no fault of the doctor's
 async def test_the_report_for_people_ends_with_what_to_do(variables: dict[str, str]) -> None:
     code, out, err = await notifier(variables, "doctor")
     assert (code, err) == (0, "")
@@ -127,6 +129,7 @@ async def test_without_a_broker_named_both_ways_to_one_are_told(variables: dict[
     assert "make broker" in remedy
 
 
+@pytest.mark.alone  # a probe that comes late is no fault of the doctor's
 async def test_a_broker_that_is_down_fails_and_one_address_of_several_warns(
     broker: Any, variables: dict[str, str], closed_port: int
 ) -> None:

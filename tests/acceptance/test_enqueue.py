@@ -168,7 +168,7 @@ async def test_a_broker_that_cannot_be_reached_is_named_with_the_time_tried(vari
         variables |= {"NOTIFIER_AMQP_URL": f"amqp://u:secret@127.0.0.1:{port}/", "NOTIFIER_CONNECT_TIMEOUT": "1"}
         code, out, err = await notifier(variables, "enqueue", "--merchant", "m", "--payload", "1")
     assert (code, out) == (1, "")
-    assert re.search(rf"could not be reached in [12] s \(\d+ tries\): amqp://u:\*\*\*@127.0.0.1:{port}/", err)
+    assert re.search(rf"could not be reached in [1-9] s \(\d+ tries\): amqp://u:\*\*\*@127.0.0.1:{port}/", err)
     assert "secret" not in err
 
 

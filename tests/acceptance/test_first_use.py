@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import signal
 from typing import Any
 
 import aiohttp
 
+from tests.acceptance.offspring import alive, started_by
 from tests.acceptance.service import NOTIFIER, clean_environment
+from tests.acceptance.test_spine import gone
 
 SAMPLES = {"prompt", "flaky", "silent"}
 
 
 async def test_the_address_that_make_run_prints_leads_to_the_whole_service(broker: Any) -> None:
+    mark = secrets.token_hex(8)
     process = await asyncio.create_subprocess_exec(
         NOTIFIER,
         "dev",
-        env=clean_environment(NOTIFIER_AMQP_URL=broker.url, NOTIFIER_LADDER="0s,1s", NOTIFIER_API__PORT="0"),
+        env=clean_environment(NOTIFIER_AMQP_URL=broker.url, NOTIFIER_LADDER="0s,1s", NOTIFIER_API__PORT="0", MARK=mark),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -39,12 +43,17 @@ async def test_the_address_that_make_run_prints_leads_to_the_whole_service(broke
                     async with visitor.get(link) as answer:
                         assert answer.status == 200, link
         assert not re.findall(r'(?:href|src|action)="(?:https?:)?//', page), "nothing from elsewhere"
+        started = started_by(process.pid, mark)
+        assert any("tier 1s" in name for name in started.values())
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
         async with asyncio.timeout(40):
             await process.communicate()
     assert process.returncode == 0
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(gone(pid) for pid in started if pid != process.pid))
+    assert [pid for pid in started if alive(pid)] == []
 
 
 async def printed_address(process: asyncio.subprocess.Process) -> str:

@@ -242,6 +242,7 @@ async def test_what_a_breaker_says_on_one_machine_is_known_on_the_other_until_it
             await until_keys(other, "breaker/", 0)
 
 
+@pytest.mark.long  # integration/amqp/test_fleet shows it without services
 async def test_a_machine_that_ends_is_not_waited_for(fleet: tuple[Machine, Machine]) -> None:
     a, b = fleet
     assert await b.service.stop() == 0

@@ -61,7 +61,7 @@ async def test_who_acknowledges_each_second_attempt_is_not_cut_off_for_failing_e
 
 async def test_a_hanging_merchant_holds_up_nobody_and_every_notification_is_accounted_for(broker, namespace) -> None:
     variables = environment(
-        broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_PREFETCH="40", NOTIFIER_EGRESS__TIMEOUT="4"
+        broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_PREFETCH="40", NOTIFIER_EGRESS__TIMEOUT="8"
     )
     async with (
         Simulator(default=Script.parse("timeout")) as hanging,
@@ -72,9 +72,9 @@ async def test_a_hanging_merchant_holds_up_nobody_and_every_notification_is_acco
     ):
         stuck = set(await producer.send(["hangs"], hanging.url, 200))
         well = set(await producer.send(["well"], healthy.url, 20))
-        began = asyncio.get_running_loop().time()
-        await service.settled(well, timeout=10)
-        assert asyncio.get_running_loop().time() - began < 3.9, "before the first that hangs was given up"
+        await service.settled(well)
+        ended = {event["notification"] for event in service.events if event["event"] == "attempt"}
+        assert not ended & stuck, "before the first that hangs was given up"
         (key,) = await until_keys(operator, "overflow/", 1)
         assert key["key"] == "overflow/1s/hangs"
         await service.settled({event["notification"] for event in service.events if event["event"] == "attempt"})

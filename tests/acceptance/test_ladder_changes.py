@@ -46,7 +46,7 @@ async def test_a_retired_tier_is_served_on_a_machine_that_never_had_it_until_it_
         waiting = await enqueued(before, f"{merchant.url}/hook", "3s,5s")
         async with running(after) as service:
             await until_slots(after, {"tier:1s", "tier:2s", "tier:3s", "tier:5s"})
-            first = await service.event("attempt", notification=waiting, attempt=1)
+            first = await service.event("attempt", 60, notification=waiting, attempt=1)
             second = await service.event("attempt", notification=waiting, attempt=2)
             assert (first["tier"], first["next_tier"]) == ("3s", "2s")  # none is as long as 5s: the longest there is
             assert (second["tier"], second["decision"]) == ("2s", "complete")
@@ -72,7 +72,7 @@ async def test_a_tier_that_a_producer_brings_gets_a_process_while_the_service_ru
     newer = {**variables, "NOTIFIER_LADDER": "1s,2s"}
     async with Simulator() as merchant, running(variables) as service:
         early = await enqueued(newer, f"{merchant.url}/hook", "2s")
-        event = await service.event("attempt", notification=early)
+        event = await service.event("attempt", 60, notification=early)
         assert (event["tier"], event["decision"]) == ("2s", "complete")
 
 

@@ -180,10 +180,10 @@ async def test_no_callback_starts_after_any_answer_however_often_a_merchant_is_s
 async def test_a_block_with_an_end_ends_by_itself_and_what_it_held_is_delivered(
     api: Client, merchants: Simulator
 ) -> None:
-    blocked = await everywhere(api, "/v1/merchants/for-a-while/block", {"seconds": 2})
+    blocked = await everywhere(api, "/v1/merchants/for-a-while/block", {"seconds": 6})
     (held,) = await sent(api, "for-a-while", 1, url=f"{merchants.url}/for-a-while")
     await api.until(held, status="held", reason="blocked")
-    await merchants.wait_for(lambda _: calls(merchants, "/for-a-while"))
+    await merchants.wait_for(lambda _: calls(merchants, "/for-a-while"), timeout=30)
     (received,) = calls(merchants, "/for-a-while")
     assert received.ts >= datetime.fromisoformat(blocked["merchant"]["until"]).timestamp() * 1000
     assert (received.webhook_id, received.attempt) == (held, 1)
@@ -267,11 +267,13 @@ async def test_a_replay_by_filter_is_counted_first_and_then_sends_exactly_those_
 async def test_no_attempt_follows_the_cancel_of_what_waits_in_the_broker(
     api: Client, merchants: Simulator, ladder: str, made: int
 ) -> None:
+    await done(api, "/v1/tiers/2s/pause")  # so that it still waits when it is cancelled, however long that takes
     given_up, other = await sent(api, "refunded", 2, url=f"{merchants.url}/never", ladder=ladder)
     for each in (given_up, other):
         await api.until(each, attempts=made)
     cancelled = await everywhere(api, f"/v1/notifications/{given_up}/cancel", {"reason": "refunded"})
     assert cancelled["status"] == "stopped"
+    await done(api, "/v1/tiers/2s/resume")
     await api.until(other, status="exhausted")  # it waited beside the other one, behind it in the same queue
     shown = await api.until(given_up, status="stopped")
     assert (shown["attempts"], shown["reason"]) == (made, "cancelled")
@@ -292,9 +294,13 @@ async def test_article_000_a_change_over_http_is_in_force_in_every_process_and_t
     for each in warm:
         await api.until(each, status="completed")
     assert {each.path for each in merchants.received if each.webhook_id in warm} == {"/old"}
+    for tier in ("1s", "2s"):  # so that what waits there is called after the changes, however long those take
+        await done(api, f"/v1/tiers/{tier}/pause")
     waiting = [each for ladder in ("1s", "2s") for each in await sent(api, "mover", 50, ladder=ladder)]
     await everywhere(api, "/v1/merchants/mover", {"url": f"{merchants.url}/new"}, "PATCH")
     rotated = await everywhere(api, "/v1/merchants/mover/rotate", {"grace": 0})
+    for tier in ("1s", "2s"):
+        await done(api, f"/v1/tiers/{tier}/resume")
     ids = [*waiting, *await sent(api, "mover", 50, ladder="0s")]
     await merchants.wait_for(lambda seen: len(of(merchants, ids)) == 150)
     received = [each for each in merchants.received if each.webhook_id in ids]

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from notifier.simulator.server import Simulator
 from tests.acceptance.service import environment, notifier, running
 from tests.acceptance.truth import Books, received_by
@@ -23,6 +25,7 @@ async def stale(variables: Mapping[str, str]) -> dict[str, bool]:
     return {slot: bool(registry and registry["stale_since"]) for slot, registry in registries.items()}
 
 
+@pytest.mark.long  # integration/test_registrar shows it without a service
 async def test_a_service_that_starts_without_its_database_delivers_with_the_copy_and_is_fresh_when_it_is_back(
     broker: Any, namespace: str
 ) -> None:

@@ -124,7 +124,7 @@ async def database_of(dialect: str, state: str) -> AsyncIterator[tuple[str, Any]
     ("dialect", "rounds", "seconds", "rate"),
     [
         ("sqlite", 1, 6.5, 30),  # beyond SQLite's own patience
-        ("postgresql", 1, 2, 30),
+        pytest.param("postgresql", 1, 2, 30, marks=pytest.mark.long),
         pytest.param("sqlite", 4, 30, 100, marks=pytest.mark.long),
         pytest.param("postgresql", 4, 30, 100, marks=pytest.mark.long),
     ],

@@ -103,6 +103,7 @@ async def all_empty(bench: Bench, topology: Topology) -> None:
         assert await bench.ready(topology.wait_queue(tier)) == 0
 
 
+@pytest.mark.long  # integration/amqp/test_reshaping shows it without a service
 async def test_one_to_four_to_two_while_notifications_flow_strands_loses_and_doubles_none(
     broker: Any, bench: Bench, namespace: str
 ) -> None:

@@ -56,7 +56,7 @@ def written_behind_its_back(variables: Mapping[str, str], merchant: str, url: st
     ("told", "compare", "repaired"),
     [
         pytest.param(True, 3600, False, id="checked by version"),
-        pytest.param(False, 0.2, True, id="forced, everything"),
+        pytest.param(False, 0.2, True, id="forced, everything", marks=pytest.mark.long),
     ],
 )
 async def test_article_004_what_was_changed_without_a_push_is_in_force_in_every_tier_after_the_next_look(

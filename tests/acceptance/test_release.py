@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any, Self
 
+import pytest
 from aiohttp import web
 
 from tests.acceptance.control import Producer, operator_of, until_keys
@@ -46,6 +47,7 @@ class SlowMerchant:
         return web.Response(status=self.status)
 
 
+@pytest.mark.long  # integration/amqp/test_agent_windows shows it without a service
 async def test_a_burst_to_a_slow_merchant_and_what_waited_for_a_failing_one_arrive_by_themselves(
     broker: Any, namespace: str
 ) -> None:

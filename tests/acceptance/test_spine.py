@@ -133,6 +133,7 @@ async def test_the_children_go_when_the_master_is_killed_and_lose_nothing(
         }
 
 
+@pytest.mark.long  # integration/amqp/test_careful shows it, and a row of the fault suite
 async def test_a_message_that_kills_its_process_is_poison_and_the_innocent_beside_it_are_delivered(
     broker: Any, namespace: str, delay: str, tmp_path: Path
 ) -> None:
@@ -171,8 +172,8 @@ async def test_a_message_that_kills_its_process_is_poison_and_the_innocent_besid
     assert [message["id"] for message in json.loads(out)] == ["killer"]
 
 
+@pytest.mark.long  # integration/amqp/test_publisher_node shows it, and a row of the fault suite
 @pytest.mark.timeout(170)
-@pytest.mark.parametrize("ladder", ["5s,12s", pytest.param("1s,3s,5s,15s,30s", marks=pytest.mark.long)])
 async def test_a_broker_killed_while_a_thousand_wait_in_all_tiers_delivers_them_all(
     own_node: PrivateNode, ladder: str
 ) -> None:

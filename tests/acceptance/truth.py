@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from notifier.broker.node_files import Ports
 from notifier.simulator.server import Simulator
 
 #: (webhook-id, attempt number), and how often.
@@ -113,10 +114,8 @@ def nobody_listening() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """For a listener that comes again at the same address after its death."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """For a listener that comes again at the same address after its death: none given to whoever asks for any."""
+    return Ports.free().amqp
 
 
 class HttpProducer:

@@ -252,7 +252,7 @@ async def test_a_postgresql_that_lets_nobody_in_says_why(postgres: PrivatePostgr
 async def test_a_statement_that_takes_too_long_is_not_waited_for(
     postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "STATEMENT", 0.3)
+    monkeypatch.setattr(door, "STATEMENT", 3)
     database = await Database.open(postgres.url())
     with pytest.raises(DatabaseUnavailable, match="did not answer in time"):
         await run(database, "SELECT pg_sleep(60)")
@@ -278,7 +278,11 @@ async def test_a_database_whose_opening_failed_for_any_reason_is_opened_when_the
     blocked.mkdir()
     database = late.LateDatabase(f"sqlite:///{tmp_path}/ledger.db")
     await database.start()
-    assert "ledger.db.migrating" in str(database.state()["database_why"])
+    async with asyncio.timeout(20):
+        while True:
+            if "ledger.db.migrating" in str(database.state()["database_why"]):
+                break
+            await asyncio.sleep(0.05)
     blocked.rmdir()
     async with asyncio.timeout(20):
         while True:
@@ -295,7 +299,7 @@ async def test_a_deadlock_with_another_transaction_is_tried_again(postgres_on_de
     url = await postgres_on_demand.migrated()
     setting = await Database.open(url)
     async with setting.begin() as connection:  # time to get into its way, also on a busy machine
-        await connection.execute(text(f"ALTER DATABASE \"{url.rpartition('/')[2]}\" SET deadlock_timeout = '3s'"))
+        await connection.execute(text(f"ALTER DATABASE \"{url.rpartition('/')[2]}\" SET deadlock_timeout = '5s'"))
     await setting.close()
     database = await Database.open(url)
     first, second = notification("a"), notification("b")

@@ -9,7 +9,7 @@ import signal
 import pytest
 from toys.stage import NEVER, PATIENCE, Stage, alive
 
-from notifier.supervision import master, restart
+from notifier.supervision import master, restart, rolling
 from notifier.supervision.departure import Limits
 from notifier.supervision.slot import State
 
@@ -167,7 +167,10 @@ async def test_a_rolling_restart_touches_a_slot_only_when_the_one_before_is_read
         assert stage.master.status()["slots"][0]["reason"] == "restart asked for by tester; exit code 0"
 
 
-async def test_a_rolling_restart_ends_with_the_first_slot_that_does_not_become_ready(quick_restarts: None) -> None:
+async def test_a_rolling_restart_ends_with_the_first_slot_that_does_not_become_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rolling, "SLACK", 0.5)
     limits = Limits(start=2, drain=2, term=2, quick=2)
     async with Stage("good", "good-once", "good", limits=limits) as stage:
         await stage.ready()

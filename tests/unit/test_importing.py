@@ -14,6 +14,7 @@ from notifier.importing import for_good
 def _thawed() -> Iterator[None]:
     yield
     gc.unfreeze()
+    gc.freeze()  # as tests/conftest.py has it
 
 
 @pytest.mark.usefixtures("_thawed")

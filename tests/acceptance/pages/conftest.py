@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
+from playwright.async_api import expect
 
 from notifier.broker.cleanup import delete_namespace
 from notifier.simulator.script import Script
@@ -18,6 +19,9 @@ from tests.acceptance.service import environment, running
 from tests.conftest import TIERS, TestBroker
 from tests.integration.api.client import Client
 from tests.integration.webhook.raw_merchant import raw_merchant
+
+#: Milliseconds that a page is given to show what a test expects: what a click does takes a few processes.
+expect.set_options(timeout=20_000)
 
 #: A merchant whose name, order and answer are made to harm whoever looks at them.
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"

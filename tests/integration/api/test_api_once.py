@@ -105,6 +105,7 @@ async def test_an_answer_is_forgotten_after_a_day(api: Client, merchants: Simula
     assert (await api.accepted(stated(merchants, "another"), headers=key))["id"] != first["id"]
 
 
+@pytest.mark.long  # a claim that is taken over is shown above, the death by a row of the fault suite
 async def test_an_api_killed_while_it_publishes_leaves_ids_that_the_next_one_publishes(
     own_node: PrivateNode, merchants: Simulator
 ) -> None:
