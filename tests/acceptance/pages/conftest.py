@@ -84,7 +84,7 @@ async def open_trade(broker: TestBroker, *arguments: str, **settings: str) -> As
     await delete_namespace(broker.url, namespace, TIERS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def trade(broker: TestBroker) -> AsyncIterator[Trade]:
     """Merchants in every kind of trouble. Tests that look use it as it is; those that change things take new names."""
     async with open_trade(broker) as trade, raw_merchant(_hostile) as hostile:

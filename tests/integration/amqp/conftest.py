@@ -41,12 +41,11 @@ async def topology(deleting: Channel) -> AsyncIterator[Topology]:
     """A topology of three tiers; nothing of it is declared before the test, nothing is left of it afterwards."""
     topology = Topology(f"test-{secrets.token_hex(4)}", TIERS)
     yield topology
-    for partitions in range(1, 5):
-        queues, exchanges = owned_names(replace(topology, mechanism="plugin", partitions=partitions))
-        for queue in queues:
-            await deleting.queue_delete(queue, nowait=True)
-        for exchange in exchanges:
-            await deleting.exchange_delete(exchange, nowait=True)
+    of_each = [owned_names(replace(topology, mechanism="plugin", partitions=partitions)) for partitions in range(1, 5)]
+    for queue in {name for queues, _ in of_each for name in queues}:
+        await deleting.queue_delete(queue, nowait=True)
+    for exchange in {name for _, exchanges in of_each for name in exchanges}:
+        await deleting.exchange_delete(exchange, nowait=True)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
