@@ -41,6 +41,8 @@ SETTLE = 190.0
 #: Seconds for the processes of what leaves to finish: a look at the record, a drain, and some more.
 LEAVE = 60.0
 _BLINK = 0.5
+#: Seconds for a leader that was too busy to answer.
+_ANSWER = 0.1
 #: Seconds for what was on its way to our own consumer when the queue was deleted.
 _LAST = 0.2
 
@@ -178,7 +180,7 @@ class _Pruning:
             return
         async with self._change.fenced([number]):
             for leaving in list(self._going):
-                if held := await self._held(leaving):
+                if held := await self._held_for_certain(leaving):
                     await self._keep(leaving, f"something came in: {held}")
                 elif consumed := await self._consumed(leaving):
                     await self._keep(leaving, f"{consumed} is consumed again")
@@ -268,6 +270,16 @@ class _Pruning:
             state = await self._state(queue)
             if state.ready:
                 return f"{state.ready:,} in {queue.name}"
+        return None
+
+    async def _held_for_certain(self, leaving: Leaving) -> str | None:
+        """The same before it is deleted: that there is nothing is believed when it is seen three times, since RabbitMQ
+        says so as well of a quorum queue whose leader does not answer it within 250 ms (rabbit_quorum_queue:stat).
+        """
+        for _ in range(3):
+            if held := await self._held(leaving):
+                return held
+            await asyncio.sleep(_ANSWER)
         return None
 
     async def _consumed(self, leaving: Leaving) -> str | None:

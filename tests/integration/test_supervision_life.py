@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+from dataclasses import replace
 
 import pytest
-from toys.stage import Stage, alive
+from toys.stage import PATIENT, Stage, alive
 
 from notifier.supervision import restart
 from notifier.supervision.departure import Limits
@@ -83,7 +84,9 @@ async def test_a_child_that_never_becomes_ready_is_killed_and_counted() -> None:
 
 
 async def test_progress_gives_a_starting_child_more_time() -> None:
-    async with Stage("progresses 5 0.5", limits=Limits(start=1.8)) as stage:
+    async with Stage("progresses 5 0.5") as stage:
+        await stage.event("child.waits")
+        stage.master.slots[0]._limits = replace(PATIENT, start=1.8)  # not of Python's own start
         ready = await stage.event("child.ready")
         assert ready["epoch"] == 1
         assert ready["seconds"] > 2.5

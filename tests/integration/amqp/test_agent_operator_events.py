@@ -15,6 +15,7 @@ from ledgers import attempts, notification, open_ledger
 from publishing import publishing
 from queues import Bench
 
+from notifier.agent import flood
 from notifier.agent.operator_events import OperatorEvents
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
@@ -133,13 +134,16 @@ async def disable(database: LateDatabase, merchant: str, since: int) -> None:
     await merchants.change(database, merchant, lambda _: row)
 
 
-async def test_a_thousand_facts_that_come_twice_are_one_event_that_counts_each_once(stage: Stage) -> None:
+async def test_a_thousand_facts_that_come_twice_are_one_event_that_counts_each_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flood, "GATHER", 3600)  # until the agent ends, however long it takes to hear all of them
     facts = [fact for number in range(1000) for fact in exhausted(f"n{number}")]
     async with stage.agent() as (_, writer):
         for _ in range(2):
             for first in range(0, len(facts), 500):
                 await writer.write(facts[first : first + 500])
-        (event,) = await stage.told(1)
+    (event,) = await stage.told(1)
     assert (event["type"], event["data"]["count"], len(event["data"]["examples"])) == (
         "notification.exhausted", 1000, 10,
     )  # fmt: skip

@@ -28,7 +28,15 @@ AT_ONCE = Tier(0)
 
 @pytest.fixture(autouse=True)
 def _soon_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody gets company because its settling takes long on a busy machine."""
     monkeypatch.setattr(careful, "_QUIET", 0.3)
+    monkeypatch.setattr(careful, "PROBATION", 20.0)
+
+
+@pytest.fixture
+def short_probation(monkeypatch: pytest.MonkeyPatch, _soon_quiet: None) -> None:
+    """As long as it is in earnest."""
+    monkeypatch.setattr(careful, "PROBATION", 0.25)
 
 
 @dataclass
@@ -122,7 +130,9 @@ async def test_each_redelivered_one_is_claimed_before_it_is_worked(broker, topol
     assert [call.id for call in callback.calls] == ["n0", "n1", "n2", "n3", "n4"]
 
 
-async def test_the_next_one_waits_until_the_one_before_is_settled(broker, topology, bench: Bench, declared) -> None:
+async def test_the_next_one_waits_until_the_one_before_is_settled(
+    broker, topology, bench: Bench, declared, short_probation
+) -> None:
     await after_a_death(bench, topology, 3)
     callback = Scripted(Outcome.ok())
     callback.gate.clear()
@@ -138,7 +148,7 @@ async def test_the_next_one_waits_until_the_one_before_is_settled(broker, topolo
 
 
 async def test_one_that_waits_for_a_slow_merchant_gets_company_after_its_probation(
-    broker, topology: Topology, bench: Bench, declared: None
+    broker, topology: Topology, bench: Bench, declared: None, short_probation: None
 ) -> None:
     first, second, third = await after_a_death(bench, topology, 3)
     callback = Scripted(Outcome.ok())

@@ -98,7 +98,7 @@ async def test_a_shut_room_starts_nothing_gives_back_what_waits_and_finishes_wha
         for number in range(6):
             await work.publish(topology.work, "0s", b"%d" % number, {"merchant": "m"}, message_id=f"id-{number}")
         await callback.called(2)
-        await until_ready(work, stage.queue, 0)
+        await stage.delivered(6)
         assert len(stage.room) == 6
         stage.room.shut()
         await stage.consumer.stop_taking()

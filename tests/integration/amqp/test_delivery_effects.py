@@ -204,5 +204,5 @@ async def test_two_hundred_at_once_are_each_settled_once(broker, topology: Topol
         await stage.settled(count)
         await stage.consumer.close()
         assert await bench.left(stage.queue) == 0
-        waits = await bench.take(topology.wait_queue(LATER), count)
+        waits = await bench.take(topology.work_queue(LATER), count, timeout=30)  # nobody works there
     assert sorted(message.headers["notification"] for message in waits) == sorted(f"n{n}" for n in range(count))

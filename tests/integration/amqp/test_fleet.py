@@ -180,7 +180,7 @@ async def test_who_does_not_answer_or_cannot_is_named(stations: Stations) -> Non
     c.error = DatabaseUnavailable("the database is away")
     began = time.monotonic()
     answers = await a.fleet.changed(42, critical=False, timeout=0.5)
-    assert 0.5 <= time.monotonic() - began < 3
+    assert 0.5 <= time.monotonic() - began < 10
     assert answers == [
         {"machine": "c", "error": "the database is away"},
         {"machine": "b", "error": "b did not answer in 0.5 s"},
@@ -209,9 +209,9 @@ async def test_a_verb_is_asked_of_every_machine_this_one_included(stations: Stat
     assert told["missing"] == []
     assert [station.asked for station in (a, b, c)] == [[("push", {"key": "pause/tier:1s"}, 5)]] * 3
     c.hangs = True
-    told = await a.fleet.ask("status", {}, 0.2)
+    told = await a.fleet.ask("status", {}, 2)
     assert told["missing"] == ["c"]
-    assert {"machine": "c", "error": "c did not answer in 0.2 s"} in told["machines"]
+    assert {"machine": "c", "error": "c did not answer in 2 s"} in told["machines"]
 
 
 @pytest.mark.parametrize("name", ["a", "b"])

@@ -61,7 +61,7 @@ async def test_a_killed_broker_has_everything_that_was_confirmed_and_gets_the_re
         await asyncio.gather(*tasks)
     async with Bench.at(own_node.url) as bench:
         count = await bench.ready(topology.work_queue(WORK))
-        arrived = Counter(each.body for each in await bench.take(topology.work_queue(WORK), count))
+        arrived = Counter(each.body for each in await bench.take(topology.work_queue(WORK), count, timeout=60))
     assert set(arrived) == {b"%d" % number for number in range(1000)}
     assert before
     assert {arrived[body] for body in before} == {1}

@@ -144,7 +144,7 @@ async def test_a_kept_record_is_read_again_after_its_connection_was_lost(own_nod
 
 
 async def test_a_lock_that_is_held_on_and_on_is_told(broker, topology: Topology, monkeypatch) -> None:
-    monkeypatch.setattr(record, "_PATIENCE", 0.5)
+    monkeypatch.setattr(record, "_PATIENCE", 3.0)
     async with asking(broker.url, topology) as changing:
         await changing.lock()
         async with looking([broker.url], "test", 10) as look, look.channel() as channel:

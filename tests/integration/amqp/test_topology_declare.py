@@ -117,6 +117,7 @@ async def test_no_delay_passes_straight_through_the_wait_exchange(broker, topolo
     assert message.body == b"now"
 
 
+@pytest.mark.alone
 async def test_a_plain_client_s_messages_arrive_after_their_delay_and_never_early(
     broker, topology, bench: Bench
 ) -> None:

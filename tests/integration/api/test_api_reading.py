@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -87,7 +89,20 @@ async def test_one_is_sent_again(api: Client, merchants: Simulator) -> None:
     assert (missing.status, "nobody" in missing.problem) == (404, True)
 
 
-async def test_what_waits_is_cancelled_and_what_is_finished_cannot_be(api: Client, merchants: Simulator) -> None:
+@pytest.fixture
+async def later(api: Client) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """The tier of 2 s is paused: what waits for it still waits when a test has done what it wants with it, however long
+    that takes. Called, it goes on.
+    """
+    assert (await api.post("/v1/tiers/2s/pause")).status == 200
+    resume = functools.partial(api.post, "/v1/tiers/2s/resume")
+    yield resume
+    await resume()
+
+
+async def test_what_waits_is_cancelled_and_what_is_finished_cannot_be(
+    api: Client, merchants: Simulator, later: object
+) -> None:
     accepted = await api.accepted({"merchant": "cancelled", "url": f"{merchants.url}/ok", "payload": 1, "ladder": "2s"})
     await api.until(accepted["id"])
     answer = await api.post(f"/v1/notifications/{accepted['id']}/cancel", {"reason": "a test"})
@@ -130,7 +145,9 @@ async def test_what_is_undelivered_is_grouped_by_merchant_and_why(api: Client, m
     )
 
 
-async def test_a_merchant_pulls_what_it_was_not_told_and_confirms_it(api: Client, merchants: Simulator) -> None:
+async def test_a_merchant_pulls_what_it_was_not_told_and_confirms_it(
+    api: Client, merchants: Simulator, later: Callable[[], Awaitable[object]]
+) -> None:
     ids = await exhausted(api, merchants, "pulling", 2)
     waiting = await api.accepted({"merchant": "pulling", "url": f"{merchants.url}/ok", "payload": 3, "ladder": "2s"})
     await api.until(waiting["id"])
@@ -146,10 +163,11 @@ async def test_a_merchant_pulls_what_it_was_not_told_and_confirms_it(api: Client
     assert confirmed.json["still_attempted"] == []
     await asyncio.gather(*(api.until(each, status="completed") for each in (*ids, waiting["id"])))
     assert (await api.get("/v1/pull", headers=own)).json["notifications"] == []
-    later = await api.accepted({"merchant": "another", "url": f"{merchants.url}/ok", "payload": 4, "ladder": "2s"})
-    await api.until(later["id"], status="completed")  # it waited in the same queue, behind the confirmed one
+    await later()
+    other = await api.accepted({"merchant": "another", "url": f"{merchants.url}/ok", "payload": 4, "ladder": "2s"})
+    await api.until(other["id"], status="completed")  # it waited in the same queue, behind the confirmed one
     received = {each.webhook_id for each in merchants.received}
-    assert (waiting["id"] in received, later["id"] in received) == (False, True)
+    assert (waiting["id"] in received, other["id"] in received) == (False, True)
     assert (await api.get("/v1/pull?merchant=shop-7", headers=own)).status == 403
     assert (await api.get(f"/v1/notifications/{foreign}")).json["status"] == "exhausted"
 
