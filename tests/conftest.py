@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
 from tests.postgres import PrivatePostgres, emptied
 from tests.shared_broker import SharedBroker, address_in
+from tests.spreading import dealt
 
 GIVEN = "NOTIFIER_AMQP_URL"
 
@@ -92,14 +93,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         shared.stop()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the broker cannot offer."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Leave out what the broker cannot offer; deal the rest to the workers, if there are any."""
     of_plugin = [item for item in items if item.get_closest_marker("plugin")]
     for item in of_plugin:
         item.user_properties.append((_OF_PLUGIN, "plugin"))  # travels with its report, from a worker too
     if not config.stash[_OFFERED]:
         config.hook.pytest_deselected(items=of_plugin)
         items[:] = [item for item in items if item not in of_plugin]
+    yield
+    if workers := getattr(config, "workerinput", {}).get("workercount"):
+        items[:] = dealt(items, workers)
 
 
 def pytest_collection_finish() -> None:

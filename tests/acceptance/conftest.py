@@ -56,10 +56,9 @@ class LadderRun:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Its test last; first for a worker."""
-    first = _is_worker(config)
-    items.sort(key=lambda item: (item.name == _ITS_TEST) != first)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Its test last; workers get it dealt as the longest of all."""
+    items.sort(key=lambda item: item.name == _ITS_TEST)
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
