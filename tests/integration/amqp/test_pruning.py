@@ -13,6 +13,7 @@ from queues import Bench
 
 from notifier.broker import pruning, record, reshaping
 from notifier.broker.consumer import Consumer
+from notifier.broker.inspect import Look, QueueState
 from notifier.broker.pruning import Pruned, prune
 from notifier.broker.record import Recorded
 from notifier.broker.reshaping import change_partitions
@@ -82,6 +83,24 @@ async def test_a_tier_that_holds_something_stays_untouched(
     assert done.kept["tier 1s"].startswith("1 in ")
     await bench.publish(topology.wait, "1s", b"still open")
     assert {each.body for each in await bench.take(topology.work_queue(GONE), 2)} == {b"waits", b"still open"}
+
+
+async def test_a_queue_whose_busy_leader_makes_it_seem_empty_stays(
+    broker, topology, lean, bench: Bench, grown, monkeypatch
+) -> None:
+    """RabbitMQ says 0 messages and 0 consumers when a leader does not answer within 250 ms."""
+    held, look = topology.work_queue(GONE), Look.queue
+    await bench.publish(topology.work, "1s", b"waits")
+    silent = iter(range(4))  # once before it is watched, twice meanwhile, once before it is deleted
+
+    async def busy(self: Look, name: str) -> QueueState | None:
+        return QueueState(0, 0) if name == held and next(silent, None) is not None else await look(self, name)
+
+    monkeypatch.setattr(Look, "queue", busy)
+    done = await pruned(broker.url, lean)
+    assert next(silent, None) is None, "it was asked so often"
+    assert done == Pruned(kept={"tier 1s": f"something came in: 1 in {held}"})
+    assert [each.body for each in await bench.take(held)] == [b"waits"]
 
 
 async def test_what_comes_in_while_it_is_watched_keeps_it(broker, topology, lean, bench: Bench, grown) -> None:
