@@ -10,6 +10,8 @@ BOUND := $(shell setpriv --pdeathsig TERM true 2>/dev/null && echo setpriv --pde
 # Files of the tests lie in memory where there is room: a disk that stands still is not what they test.
 IN_MEMORY := $(shell findmnt -no OPTIONS --target /dev/shm 2>/dev/null | grep -qvw noexec && [ "$$(df -Pm /dev/shm | awk 'END { print $$4 }')" -ge 2048 ] && echo TMPDIR=/dev/shm)
 
+PYTEST = $(IN_MEMORY) $(BOUND) $(BIN)/python -m pytest
+
 # The tests start hundreds of processes: the first compiles what the others then find compiled, whatever is the habit here.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -29,12 +31,12 @@ broker: setup ## a private RabbitMQ for your own experiments; prints the line to
 	@$(BOUND) $(BIN)/python -m notifier.broker
 
 # Many tests wait for something, so four workers keep two cores busy. Before them, what is timed too closely for that (5:
-# ARGS selected none of it).
+# ARGS selected none of it; with a -m of their own they say themselves what runs).
 test: setup ## the quick suite, in four workers; needs no more than this machine
 	@scripts/chromium.sh
 	@scripts/postgres.sh
-	$(IN_MEMORY) $(BOUND) $(BIN)/python -m pytest -m "alone and not long" $(ARGS) || [ $$? -eq 5 ]
-	$(IN_MEMORY) $(BOUND) $(BIN)/python -m pytest -n 4 --dist worksteal -m "not alone and not long" $(ARGS)
+	$(if $(filter -m,$(ARGS)),,$(PYTEST) -m "alone and not long" $(ARGS) || [ $$? -eq 5 ])
+	$(PYTEST) -n 4 --dist worksteal -m "not alone and not long" $(ARGS)
 
 test-long: setup ## the long repeats: hundreds of killed processes, thousands of pushes (an hour)
 	@scripts/chromium.sh
