@@ -29,7 +29,7 @@ class Receiver(BaseHTTPRequestHandler):
             fault = str(error)
         attempt = int(self.headers["notifier-attempt"])
         line = {"id": self.headers["webhook-id"], "attempt": attempt, "moment": moment, "fault": fault}
-        print(json.dumps(line), flush=True)
+        print(json.dumps(line) + "\n", end="", flush=True)  # in one piece: each connection has a thread
         good = self.path == "/prompt" or (self.path == "/flaky" and attempt == 3)
         self.send_response(200 if good else 500)
         self.send_header("content-length", "0")
