@@ -8,7 +8,7 @@ READY := .venv/ready
 BOUND := $(shell setpriv --pdeathsig TERM true 2>/dev/null && echo setpriv --pdeathsig TERM)
 
 # Files of the tests lie in memory where there is room: a disk that stands still is not what they test.
-IN_MEMORY := $(shell findmnt -no OPTIONS --target /dev/shm 2>/dev/null | grep -qvw noexec && [ "$$(df -Pm /dev/shm | awk 'END { print $$4 }')" -ge 2048 ] && echo TMPDIR=/dev/shm)
+IN_MEMORY := $(shell [ -z "$$TMPDIR" ] && [ -w /dev/shm ] && findmnt -no OPTIONS --target /dev/shm 2>/dev/null | grep -qvw noexec && [ "$$(df -Pm /dev/shm | awk 'END { print $$4 }')" -ge 2048 ] && echo TMPDIR=/dev/shm)
 
 PYTEST = $(IN_MEMORY) $(BOUND) $(BIN)/python -m pytest
 

@@ -180,10 +180,8 @@ class _Pruning:
             return
         async with self._change.fenced([number]):
             for leaving in list(self._going):
-                if held := await self._held_for_certain(leaving):
-                    await self._keep(leaving, f"something came in: {held}")
-                elif consumed := await self._consumed(leaving):
-                    await self._keep(leaving, f"{consumed} is consumed again")
+                if why := await self._in_use(leaving):
+                    await self._keep(leaving, why)
                 elif not await self._deleted(leaving):
                     await self._keep(leaving, "something came in while it was deleted; it is there again")
                 else:
@@ -272,13 +270,18 @@ class _Pruning:
                 return f"{state.ready:,} in {queue.name}"
         return None
 
-    async def _held_for_certain(self, leaving: Leaving) -> str | None:
-        """The same before it is deleted: that there is nothing is believed when it is seen three times, since RabbitMQ
-        says so as well of a quorum queue whose leader does not answer it within 250 ms (rabbit_quorum_queue:stat).
+    async def _in_use(self, leaving: Leaving) -> str | None:
+        """Why it may not be deleted, by the last look. That there is nothing is believed when it is seen three times:
+        RabbitMQ says that a quorum queue has neither messages nor consumers also when its leader does not answer within
+        250 ms (rabbit_quorum_queue:stat).
         """
         for _ in range(3):
-            if held := await self._held(leaving):
-                return held
+            for queue in leaving.queues:
+                state = await self._state(queue)
+                if state.ready:
+                    return f"something came in: {state.ready:,} in {queue.name}"
+                if state.consumers:
+                    return f"{queue.name} is consumed again"
             await asyncio.sleep(_ANSWER)
         return None
 

@@ -64,7 +64,7 @@ def test_the_default_ladder_at_real_speed_agrees_with_an_independent_receiver(la
     assert [each["fault"] for each in seen if each["fault"]] == [], "every signature verifies"
 
 
-@pytest.mark.long  # integration/test_simulator_command shows the log
+@pytest.mark.long  # the same log as that of `notifier simulate`
 async def test_the_merchants_of_dev_keep_a_log_of_their_own_that_agrees(broker: Any, tmp_path: Path) -> None:
     log = tmp_path / "merchants.log"
     variables = clean_environment(NOTIFIER_AMQP_URL=broker.url, NOTIFIER_LADDER="0s,1s", NOTIFIER_API__PORT="0")

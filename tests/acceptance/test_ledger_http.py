@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import secrets
 from collections import Counter
@@ -263,17 +264,28 @@ async def test_a_replay_by_filter_is_counted_first_and_then_sends_exactly_those_
     assert (await api.post("/v1/replays", {"filter": wanted, "dry_run": True})).json["total"] == 0
 
 
+@contextlib.asynccontextmanager
+async def paused(api: Client, *tiers: str) -> AsyncIterator[None]:
+    """For the length of the block, so that what waits there is called after it, however long it takes."""
+    for tier in tiers:
+        await done(api, f"/v1/tiers/{tier}/pause")
+    try:
+        yield
+    finally:
+        for tier in tiers:
+            await done(api, f"/v1/tiers/{tier}/resume")
+
+
 @pytest.mark.parametrize(("ladder", "made"), [("2s", 0), ("0s,2s", 1)])
 async def test_no_attempt_follows_the_cancel_of_what_waits_in_the_broker(
     api: Client, merchants: Simulator, ladder: str, made: int
 ) -> None:
-    await done(api, "/v1/tiers/2s/pause")  # so that it still waits when it is cancelled, however long that takes
-    given_up, other = await sent(api, "refunded", 2, url=f"{merchants.url}/never", ladder=ladder)
-    for each in (given_up, other):
-        await api.until(each, attempts=made)
-    cancelled = await everywhere(api, f"/v1/notifications/{given_up}/cancel", {"reason": "refunded"})
+    async with paused(api, "2s"):
+        given_up, other = await sent(api, "refunded", 2, url=f"{merchants.url}/never", ladder=ladder)
+        for each in (given_up, other):
+            await api.until(each, attempts=made)
+        cancelled = await everywhere(api, f"/v1/notifications/{given_up}/cancel", {"reason": "refunded"})
     assert cancelled["status"] == "stopped"
-    await done(api, "/v1/tiers/2s/resume")
     await api.until(other, status="exhausted")  # it waited beside the other one, behind it in the same queue
     shown = await api.until(given_up, status="stopped")
     assert (shown["attempts"], shown["reason"]) == (made, "cancelled")
@@ -294,13 +306,10 @@ async def test_article_000_a_change_over_http_is_in_force_in_every_process_and_t
     for each in warm:
         await api.until(each, status="completed")
     assert {each.path for each in merchants.received if each.webhook_id in warm} == {"/old"}
-    for tier in ("1s", "2s"):  # so that what waits there is called after the changes, however long those take
-        await done(api, f"/v1/tiers/{tier}/pause")
-    waiting = [each for ladder in ("1s", "2s") for each in await sent(api, "mover", 50, ladder=ladder)]
-    await everywhere(api, "/v1/merchants/mover", {"url": f"{merchants.url}/new"}, "PATCH")
-    rotated = await everywhere(api, "/v1/merchants/mover/rotate", {"grace": 0})
-    for tier in ("1s", "2s"):
-        await done(api, f"/v1/tiers/{tier}/resume")
+    async with paused(api, "1s", "2s"):
+        waiting = [each for ladder in ("1s", "2s") for each in await sent(api, "mover", 50, ladder=ladder)]
+        await everywhere(api, "/v1/merchants/mover", {"url": f"{merchants.url}/new"}, "PATCH")
+        rotated = await everywhere(api, "/v1/merchants/mover/rotate", {"grace": 0})
     ids = [*waiting, *await sent(api, "mover", 50, ladder="0s")]
     await merchants.wait_for(lambda seen: len(of(merchants, ids)) == 150)
     received = [each for each in merchants.received if each.webhook_id in ids]

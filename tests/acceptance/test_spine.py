@@ -174,6 +174,7 @@ async def test_a_message_that_kills_its_process_is_poison_and_the_innocent_besid
 
 @pytest.mark.long  # integration/amqp/test_publisher_node shows it, and a row of the fault suite
 @pytest.mark.timeout(170)
+@pytest.mark.parametrize("ladder", ["5s,12s", "1s,3s,5s,15s,30s"])
 async def test_a_broker_killed_while_a_thousand_wait_in_all_tiers_delivers_them_all(
     own_node: PrivateNode, ladder: str
 ) -> None:

@@ -234,6 +234,7 @@ class _Bench:
                 moments = came[min(doubled)]
                 said.append(
                     f"{name} attempt {min(doubled)} came {len(moments)} times, no fault near: {self._placed(moments)}"
+                    f"{self._handed_in(name, moments[0])}"
                 )
             sent = self._sent.get(name)
             beyond = [attempt for attempt in came if sent and attempt > sent.attempts > 0 and not sent.breaks]
@@ -244,6 +245,14 @@ class _Bench:
                     f"{name} came again after its merchant had acknowledged it, no fault near: {self._placed(moments)}"
                 )
         return said
+
+    def _handed_in(self, name: str, came: float) -> str:
+        """When that was, and its confirm, beside its first arrival."""
+        sent = self._sent.get(name)
+        if sent is None or sent.began is None:
+            return ""
+        confirmed = "never" if sent.confirmed is None else f"{(came - sent.confirmed) / 1000:.2f} s"
+        return f"; handed in {(came - sent.began) / 1000:.2f} s before it came, confirmed {confirmed} before"
 
     def _placed(self, moments: Sequence[float]) -> str:
         """When these were, beside the last fault before the last of them."""

@@ -63,7 +63,7 @@ async def test_a_child_that_does_not_read_its_pipe_counts_as_hung() -> None:
 async def test_a_child_that_only_works_slowly_is_left_alone() -> None:
     async with Stage("operable", limits=WATCHFUL) as stage:
         await stage.ready()
-        (reply,) = await stage.master.send("toy:0", "never", None, timeout=4)
+        (reply,) = await stage.master.send("toy:0", "never", None, timeout=6)
         assert reply.result == "timeout"
         assert stage.told("child.hung") == []
         assert stage.master.slots[0].epoch == 1

@@ -198,20 +198,24 @@ async def test_what_fails_on_a_long_ladder_is_told_before_it_is_used_up(browser:
     await trade.register(
         "slow-lane", "http://127.0.0.1:9/old", ladder="0s,0s,0s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"
     )
-    await trade.client.post("/v1/tiers/1s/pause", {"reason": "so that it is mended before its last attempt"})
-    (notification,) = await trade.send("slow-lane")
-    async with looking(browser, trade.address) as looker:
-        await looker.go("/merchants/slow-lane")
-        told = looker.page.locator("article.cause", has_text="1 notification still on its ladder")
-        await expect(told).to_contain_text("nobody answers at its address", timeout=SOON)
-        await told.get_by_text("Change the address").click()
-        await told.get_by_label("Address (URL)").fill(f"{trade.merchants.url}/slow-lane")
-        await told.get_by_role("button", name="Save", exact=True).click()
-        await said(looker, "called at the new address")
+    paused = await trade.client.post("/v1/tiers/1s/pause", {"reason": "so that it is mended before its last attempt"})
+    assert paused.status == 200, paused
+    try:
+        (notification,) = await trade.send("slow-lane")
+        async with looking(browser, trade.address) as looker:
+            await looker.go("/merchants/slow-lane")
+            told = looker.page.locator("article.cause", has_text="1 notification still on its ladder")
+            await expect(told).to_contain_text("nobody answers at its address", timeout=SOON)
+            await told.get_by_text("Change the address").click()
+            await told.get_by_label("Address (URL)").fill(f"{trade.merchants.url}/slow-lane")
+            await told.get_by_role("button", name="Save", exact=True).click()
+            await said(looker, "called at the new address")
+            await trade.client.post("/v1/tiers/1s/resume")
+            await trade.client.until(notification, status="completed")
+            await expect(looker.page.locator("article.cause")).to_have_count(0, timeout=SOON)
+            assert looker.faults == []
+    finally:
         await trade.client.post("/v1/tiers/1s/resume")
-        await trade.client.until(notification, status="completed")
-        await expect(looker.page.locator("article.cause")).to_have_count(0, timeout=SOON)
-        assert looker.faults == []
 
 
 async def test_a_selection_is_counted_before_it_is_sent_again(browser: Windows, trade: Trade) -> None:

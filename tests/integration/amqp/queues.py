@@ -157,10 +157,12 @@ class Bench:
         arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         channel = await self._connection.channel()
         try:
-            await channel.set_qos(prefetch_count=count)  # and none is acknowledged before, so there are no more
-            await (await channel.get_queue(queue, ensure=False)).consume(arrived.put)
+            await channel.set_qos(prefetch_count=count)  # and none is acknowledged before the end, so there are no more
+            taking = await channel.get_queue(queue, ensure=False)
+            tag = await taking.consume(arrived.put)
             async with asyncio.timeout(timeout):
                 found = [await arrived.get() for _ in range(count)]
+            await taking.cancel(tag)
             for message in found:
                 await message.ack()
         finally:

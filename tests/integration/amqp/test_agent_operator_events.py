@@ -15,7 +15,7 @@ from ledgers import attempts, notification, open_ledger
 from publishing import publishing
 from queues import Bench
 
-from notifier.agent import flood
+from notifier.agent import flood, operations
 from notifier.agent.operator_events import OperatorEvents
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
@@ -137,6 +137,7 @@ async def disable(database: LateDatabase, merchant: str, since: int) -> None:
 async def test_a_thousand_facts_that_come_twice_are_one_event_that_counts_each_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(operations, "LAST", 60.0)
     monkeypatch.setattr(flood, "GATHER", 3600)  # until the agent ends, however long it takes to hear all of them
     facts = [fact for number in range(1000) for fact in exhausted(f"n{number}")]
     async with stage.agent() as (_, writer):

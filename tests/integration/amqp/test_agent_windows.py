@@ -212,7 +212,8 @@ async def test_whom_the_rate_of_all_together_left_nothing_is_next(
     count = await stage.release.round()
     assert 3 <= count <= 60
     came = await stage.bench.take(stage.topology.work_queue(TIER), count)
-    assert {wire.read(message).merchant for message in came} == {"m1", "m2", "m3"}
+    first = {wire.read(message).merchant for message in came[:15]}  # five may go at once
+    assert first == {"m1", "m2", "m3"}
 
 
 async def test_what_is_released_goes_evenly(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

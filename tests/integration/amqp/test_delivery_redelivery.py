@@ -6,7 +6,6 @@ Nobody is called twice for it, and no message is taken for another one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from proxy import Proxy
 from queues import Bench
@@ -170,11 +169,10 @@ async def test_both_connections_cut_again_and_again_under_load_lose_nothing(brok
         assert await bench.left(stage.queue) == 0
         found: set[object] = set()
         # from where they arrive in the end: the first of them is there before the last one waits
-        async with contextlib.aclosing(bench.stream(topology.work_queue(LATER), 10 * count, 30)) as arriving:
-            async for each in arriving:
-                found.add(each.headers["notification"])
-                if len(found) == count:
-                    break
+        async with asyncio.timeout(60):
+            while len(found) < count:
+                there = await bench.ready(topology.work_queue(LATER))
+                found |= {each.headers["notification"] for each in await bench.take(topology.work_queue(LATER), there)}
     assert found == {f"n{number}" for number in range(count)}
     assert len({call.id for call in callback.calls}) == len(callback.calls)  # nobody was called twice
 

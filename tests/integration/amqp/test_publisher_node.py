@@ -90,8 +90,8 @@ async def test_under_a_memory_alarm_publishes_wait_and_acknowledgements_go_throu
     async with publishing(own_node.url, topology) as publisher, asyncio.timeout(40):
         for number in range(5):
             await publisher.publish(message(b"%d" % number), topology.work, "0s")
-        await raise_memory_alarm(own_node)
         try:
+            await raise_memory_alarm(own_node)
             waiting = [
                 asyncio.create_task(publisher.publish(message(b"w" * 50_000), topology.work, "0s")) for _ in range(20)
             ]
@@ -209,12 +209,14 @@ async def test_while_the_broker_confirms_nothing_at_all_the_connection_is_kept(
     monkeypatch.setattr(publisher_module, "_SILENCE", 0.1)
     async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
         channel = await publisher._link.channel()
-        await raise_memory_alarm(own_node)
-        waiting = [asyncio.create_task(publisher.publish_by(Way(topology.work, "0s"), message()))]
-        for _ in range(20):  # twenty looks of the watch, with a newer one each
-            await asyncio.sleep(0.1)
-            waiting.append(asyncio.create_task(publisher.publish_by(Way("", topology.ledger), message(b"[]"))))
-        assert not channel.is_closed
-        await own_node.ctl("set_vm_memory_high_watermark", *ROOMY)
+        try:
+            await raise_memory_alarm(own_node)
+            waiting = [asyncio.create_task(publisher.publish_by(Way(topology.work, "0s"), message()))]
+            for _ in range(20):  # twenty looks of the watch, with a newer one each
+                await asyncio.sleep(0.1)
+                waiting.append(asyncio.create_task(publisher.publish_by(Way("", topology.ledger), message(b"[]"))))
+            assert not channel.is_closed
+        finally:
+            await own_node.ctl("set_vm_memory_high_watermark", *ROOMY)
         await asyncio.gather(*waiting)
         assert not channel.is_closed

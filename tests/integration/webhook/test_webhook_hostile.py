@@ -30,7 +30,7 @@ from notifier.webhook.wire import MOST_ANSWER, Wire
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-BOMB = gzip.compress(b"0" * 1_000_000) * 50  # as one file of 50 MB to whoever unpacks it
+BOMB = gzip.compress(b"0" * 5_000_000) * 10  # as one file of 50 MB to whoever unpacks it
 HEAD = "the head of the answer is too large: "
 BROKE_OFF = "answered 200, but {peer} broke off before the answer was complete"
 UNANSWERED = "{peer} closed the connection before an answer"
