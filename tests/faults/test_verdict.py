@@ -127,6 +127,23 @@ def test_what_a_dying_broker_was_handing_on_may_be_in_two_queues(due: float, han
 
 
 @pytest.mark.parametrize(
+    ("began", "handing", "kinds"),
+    [
+        pytest.param(6000.0, True, [], id="while the broker that had died confirmed nothing yet"),
+        pytest.param(6000.0, False, ["doubled"], id="after another fault had ended"),
+        pytest.param(8500.0, True, ["doubled"], id="when it confirmed again"),
+    ],
+)
+def test_a_publish_to_a_broker_that_has_no_leaders_yet_may_be_made_again(
+    began: float, handing: bool, kinds: list[str]
+) -> None:
+    window = Window(STRUCK, STRUCK + 5000, STRUCK + 8000, handing=handing)
+    handed_in = sent(at=STRUCK + began)
+    verdict = judged([handed_in], [came(STRUCK + began + 2000), came(STRUCK + began + 2100)], windows=[window])
+    assert list(tally(verdict)) == kinds
+
+
+@pytest.mark.parametrize(
     ("rows", "found"),
     [
         pytest.param([Told("n", 1, 1000.0)], 0, id="as it came"),
