@@ -22,6 +22,7 @@ from benchmarks.receiver import Receiver
 from benchmarks.run import Plan, participants
 from benchmarks.service import Service, open_service
 from benchmarks.service_log import ServiceLog
+from benchmarks.standstill import Stood, Watch, open_watch
 from notifier.domain.ladder import PRESETS
 
 #: Seconds after the last healthy arrival until every notification to a hanging merchant was attempted or held: a
@@ -66,7 +67,7 @@ class IsolationRun:
         """
         self._directory.mkdir()
         try:
-            async with open_hanging(self._directory) as hanging:
+            async with open_hanging(self._directory) as hanging, open_watch(self._directory) as watch:
                 others = Others([*participants(self._broker, self._receiver), hanging.pid])
                 sent = self._sent(hanging)
                 async with open_service(self._side, self._directory) as service:
@@ -79,7 +80,7 @@ class IsolationRun:
                     log = service.log
                 self._read(log)
                 self._check(sent, due, hanging)
-                return self._figures(sent, due, published_per_s, cpu_ms, others.share)
+                return self._figures(sent, due, published_per_s, cpu_ms, others.share, self._stood(sent, due, watch))
         finally:
             await self._broker.forget(self._side.namespace, sorted(set(PRESETS[LADDER])))
 
@@ -132,8 +133,18 @@ class IsolationRun:
             if wrong is not None:
                 raise BenchmarkFailed(f"isolation: {wrong}")
 
+    def _stood(self, sent: Mixed, due: Mapping[str, float], watch: Watch) -> Stood | None:
+        ids = [item.id for item in sent.healthy]
+        return watch.stood(due, dict(zip(ids, self._log.late_of(ids), strict=True)))
+
     def _figures(
-        self, sent: Mixed, due: Mapping[str, float], published_per_s: float, cpu_ms: float, others_share: float
+        self,
+        sent: Mixed,
+        due: Mapping[str, float],
+        published_per_s: float,
+        cpu_ms: float,
+        others_share: float,
+        stood: Stood | None,
     ) -> Healthy:
         ids = [item.id for item in sent.healthy]
         of_healthy = {each: due[each] for each in ids}
@@ -147,6 +158,7 @@ class IsolationRun:
             cpu_ms=cpu_ms,
             others_share=others_share,
             apart=self._apart(sent) if self._hang else None,
+            stood=stood,
         )
 
     def _apart(self, sent: Mixed) -> Apart:

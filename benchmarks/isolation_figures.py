@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.figures import Spread, percentile
+from benchmarks.standstill import Stood
 
 #: Issue 5. The p99 lateness of healthy merchants' first attempts in milliseconds: the most without hanging merchants,
 #: and with them so many times as much, or so much more; whichever of the two allows more.
@@ -53,7 +54,8 @@ class Healthy:
 
     started: from the due moment to the start of the callback, as the worker itself measures it; received: to the
     arrival, by the receiver. published_per_s: notifications of all merchants. cpu_ms: of all processes that deliver,
-    until the last healthy one came, by the notifications of all merchants. apart: of ours, when some hang.
+    until the last healthy one came, by the notifications of all merchants. apart: of ours, when some hang. stood: of
+    ours, where standstills of the machine can be seen.
     """
 
     sent: int
@@ -64,6 +66,7 @@ class Healthy:
     cpu_ms: float
     others_share: float
     apart: Apart | None = None
+    stood: Stood | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ def _rows(side: str, pairs: Sequence[Pair]) -> list[list[str]]:
     )
     told.append(["  published/s", *(_median(pairs, way, "published_per_s", ",.0f") for way in (0, 1)), "", ""])
     told.append(["  CPU ms per notification", *(_median(pairs, way, "cpu_ms", ".2f") for way in (0, 1)), "", ""])
+    told.extend(_standstills(pairs))
     apart = [pair.beside.apart for pair in pairs if pair.beside.apart is not None]
     return [*told, *_apart(apart)] if apart else told
 
@@ -142,6 +146,27 @@ def _row(side: str, number: int, pair: Pair) -> list[str]:
     verdict = "" if side != OURS else "met" if pair.met else "missed"
     ratio = f"{pair.ratio:,.2f}"
     return [f"{side}, pair {number}", _shown(pair.alone.started), _shown(pair.beside.started), ratio, verdict]
+
+
+def _standstills(pairs: Sequence[Pair]) -> list[list[str]]:
+    """Of each run, in turn."""
+    alone, beside = ([stood for pair in pairs if (stood := _runs(pair)[way].stood) is not None] for way in (0, 1))
+    if not alone or not beside:
+        return []
+    return [
+        [
+            "  standstills of the machine, ms",
+            *(" ".join(f"{each.ms:.0f}" for each in way) for way in (alone, beside)),
+            "",
+            "",
+        ],
+        [
+            f"  … of the latest {beside[0].latest:,}, late at one",
+            *(" ".join(f"{each.through_it}" for each in way) for way in (alone, beside)),
+            "",
+            "",
+        ],
+    ]
 
 
 def _apart(apart: Sequence[Apart]) -> list[list[str]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from benchmarks.peer_figures import healthy
 from benchmarks.peer_sides import PEERS, SCRIPTS, require_installed, versions
 from benchmarks.run import Plan
 from benchmarks.service_log import ServiceLog
+from benchmarks.standstill import Stood, open_watch, stood
 
 APART = Apart(
     sent=1200, attempted=300, held=1000, attempts=500, reasons={"no-room": 900, "breaker-open": 400}, opened=10
@@ -102,6 +105,62 @@ def test_the_table_shows_each_pair_the_spread_and_a_verdict_on_ours_alone() -> N
     assert cells["  … times held, no-room"] == ["", "1,800", "", ""]
     assert cells["  … breakers that opened, a run"] == ["", "10 10", "", ""]
     assert len(table.aligned(told).splitlines()) == len(told)
+
+
+def test_standstills_of_the_machine_are_told_run_by_run_where_they_can_be_seen() -> None:
+    first, second = (
+        Pair(replace(run(10), stood=Stood(ms, 108, 3)), replace(run(12), stood=Stood(ms / 2, 108, 7))) for ms in (70, 0)
+    )
+    cells = {row[0]: row[1:3] for row in rows(IsolationFigures({"notifier": [first, second]}))}
+    assert cells["  standstills of the machine, ms"] == ["70 0", "35 0"]
+    assert cells["  … of the latest 108, late at one"] == ["3 3", "7 7"]
+    unseen = rows(IsolationFigures({"notifier": [pair(10, 12)]}))
+    assert not [row for row in unseen if "standstills" in row[0]]
+
+
+@pytest.mark.parametrize(
+    ("due", "late_ms", "through_it"),
+    [
+        pytest.param(100.03, 40.0, 1, id="waited during all the rest of it"),
+        pytest.param(99.99, 20.0, 1, id="was to begin when it began"),
+        pytest.param(100.12, 5.0, 1, id="behind what had become due meanwhile"),
+        pytest.param(99.9, 50.0, 0, id="began before it"),
+        pytest.param(100.15, 5.0, 0, id="long after it"),
+    ],
+)
+def test_late_at_a_standstill_is_what_waited_then_or_just_behind_it(
+    due: float, late_ms: float, through_it: int
+) -> None:
+    assert stood([(100.0, 100.07)], {"n": due}, {"n": late_ms}) == Stood(pytest.approx(70.0), 1, through_it)
+
+
+def test_only_the_latest_hundredth_is_looked_at() -> None:
+    late = {str(number): float(number) for number in range(300)}
+    assert stood([(0.0, 1000.0)], dict.fromkeys(late, 10.0), late).latest == 3
+
+
+def _may_go_ahead_of_all() -> bool:
+    """Whether this user may have the priority of the watch; tried, and taken back."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return True
+
+
+def _write_down_half_a_second(directory: Path) -> None:
+    for file in directory.glob("standstills-*"):
+        with file.open("a") as told:
+            told.write("100.0 100.5\n200.0 2")  # the second one is still being written
+
+
+async def test_a_core_that_may_be_watched_is_and_its_standstills_are_read(tmp_path: Path) -> None:
+    async with open_watch(tmp_path) as watch:
+        _write_down_half_a_second(tmp_path)
+        said = watch.stood({"n": 100.1}, {"n": 1.0})
+    assert (said is not None) == _may_go_ahead_of_all()
+    assert said is None or (said.ms >= 500.0 and said.through_it == said.latest == 1)
 
 
 def test_the_summary_is_json_and_holds_every_figure_and_the_most_that_others_used() -> None:
