@@ -104,10 +104,11 @@ async def all_empty(bench: Bench, topology: Topology) -> None:
 
 
 @pytest.mark.long  # integration/amqp/test_reshaping shows it without a service
+@pytest.mark.parametrize("delay", ["native", pytest.param("plugin", marks=pytest.mark.plugin)])
 async def test_one_to_four_to_two_while_notifications_flow_strands_loses_and_doubles_none(
-    broker: Any, bench: Bench, namespace: str
+    broker: Any, bench: Bench, namespace: str, delay: str
 ) -> None:
-    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_DELAY=delay, **ROOMY)
     async with Simulator() as merchant, running(variables) as service, Producer(variables) as producer:
         async with flowing(producer, merchant.url):
             await changed_to(variables, 4)
