@@ -208,13 +208,16 @@ class Release:
     async def _publish(self, stored: Stored, merchant: Merchant | None) -> Fact | None:
         """The fact that it goes on; None for what stays held. Raises Unroutable."""
         try:
-            async with self._pace.together:
-                now_ms = self._now_ms()
-                notification, tier = rebuilding.released(stored, self._configured, now_ms)
-                if admit(notification, merchant, needs_url=self._needs_url) is not None or not self._holds():
-                    return None
-                message = wire.write(notification, fresh_message_id())
-                await self._publisher.publish_by(Way(self._topology.work, tier.name), message)
+            if self._prepared(stored, merchant, self._now_ms()) is None:  # what does not go on takes no turn
+                return None
+            await self._pace.turn()
+            now_ms = self._now_ms()
+            prepared = self._prepared(stored, merchant, now_ms)
+            if prepared is None:
+                return None
+            notification, tier = prepared
+            message = wire.write(notification, fresh_message_id())
+            await self._publisher.publish_by(Way(self._topology.work, tier.name), message)
         except (Conflict, BrokerError) as error:
             logs.event("unreleased", logging.ERROR, notification=stored.id, why=str(error))
             if isinstance(error, Unroutable):
@@ -226,6 +229,12 @@ class Release:
         logs.event("released", notification=stored.id, merchant=stored.merchant, tier=tier.name, held=stored.stands_why)
         body = {"merchant": stored.merchant, "tier": tier.name, "step": notification.step, "due": now_ms}
         return Fact(Kind.RELEASED, stored.id, notification.run, now_ms, {**body, "reason": stored.stands_why})
+
+    def _prepared(self, stored: Stored, merchant: Merchant | None, now_ms: int) -> tuple[Notification, Tier] | None:
+        """As it goes on now, and where; None if it must stay held. Raises Conflict."""
+        notification, tier = rebuilding.released(stored, self._configured, now_ms)
+        may = admit(notification, merchant, needs_url=self._needs_url) is None and self._holds()
+        return (notification, tier) if may else None
 
     def _is_overdue(self, stored: Stored, since: int | None) -> bool:
         total_ms = self._ladder(stored).total * 1000

@@ -170,13 +170,13 @@ class Replaying:
 
     async def _again(self, stored: Stored, who: str) -> Fact:
         """Publish it, confirmed; returns the fact that says so."""
+        _check_standing(stored, self._now_ms())
+        await self._pace.turn()
         now_ms = self._now_ms()
-        _check_standing(stored, now_ms)
         merchant = self._lookup(stored.merchant)
         ladder = (merchant.ladder if merchant else None) or self._default_ladder
         notification, tier = rebuilding.replayed(stored, ladder, self._configured, stored.run + 1, now_ms)
-        async with self._pace.together:
-            await self._publisher.publish_by(self._topology.way(tier), wire.write(notification, fresh_message_id()))
+        await self._publisher.publish_by(self._topology.way(tier), wire.write(notification, fresh_message_id()))
         logs.event("replayed", notification=stored.id, merchant=stored.merchant, run=notification.run, who=who)
         body = {"merchant": stored.merchant, "tier": tier.name, "step": 0, "due": notification.due_at, "who": who}
         return Fact(Kind.REPLAYED, stored.id, notification.run, now_ms, body)
