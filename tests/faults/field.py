@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aio_pika
 
@@ -35,7 +36,7 @@ _ON_TIME = 400.0
 #: Milliseconds between a first attempt and a second.
 _SECOND_DELAY = 2000.0
 #: How often the evidence is looked for until nothing moves meanwhile.
-_LOOKS = 40
+_LOOKS = 120
 #: What is held without its payload could not be sent any more: that is a status of its own, which none may end with.
 _STATUS = """
     SELECT id, CASE WHEN status = 'held' AND payload IS NULL THEN 'held without payload' ELSE status END, run
@@ -88,21 +89,25 @@ class Field:
 
     async def _ended(self) -> None:
         """Wait until the ledger has each as what it may end as. A probe may be on its way from what is held."""
-        while True:
-            status = {name: said for name, said, _ in await self.books.rows(_STATUS)}
-            if all(status.get(each.id) in each.ends for each in self.load.sent if each.confirmed):
-                return
+        while not self._has_ended(await self.books.rows(_STATUS)):  # noqa: ASYNC110  a database tells nobody
             await asyncio.sleep(0.3)
 
+    def _has_ended(self, rows: Iterable[tuple[Any, ...]]) -> bool:
+        status = {name: said for name, said, _ in rows}
+        return all(status.get(each.id) in each.ends for each in self.load.sent if each.confirmed)
+
     async def _evidence(self, windows: Sequence[Window]) -> Evidence:
-        """All of one moment: what is held may be on its way between two looks, and then it is looked again."""
+        """All of one moment: what is held may be on its way between two looks, and then it is looked again. The broker
+        does not tell of one that was released within the last seconds, for as old may its counts be; the ledger does.
+        """
         ids = {each.id for each in self.load.sent}
         for _ in range(_LOOKS):
             status = await self.books.rows(_STATUS)
             arrivals = list(self.receiver.arrivals)
             rows = await self.books.rows("SELECT notification, number, started, status FROM attempts")
             depths = await self.broker.depths(self.namespace)
-            if sorted(status) == sorted(await self.books.rows(_STATUS)) and not any(depths.values()):
+            unchanged = sorted(status) == sorted(await self.books.rows(_STATUS))
+            if unchanged and self._has_ended(status) and not any(depths.values()):
                 break
             await asyncio.sleep(1)  # a probe is under way
         return Evidence(
