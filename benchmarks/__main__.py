@@ -260,6 +260,8 @@ def _print(options: argparse.Namespace, described: dict[str, Any], quiet: machin
     if measured.isolation is not None:
         print(f"{isolation_pairs.sentence(_plan(options))}\n")
         print(f"{table.aligned(isolation_figures.rows(measured.isolation))}\n")
+        for disturbed in measured.isolation.disturbed:
+            print(f"{disturbed.sentence}\n")
     print("\n".join(f"{name.replace('_', ' '):<15} {value}" for name, value in described.items()))
     print(f"{'before':<15} {quiet.busy:.0%} of the cores in use, load {quiet.load:.2f}")
     print(f"{'disk':<15} {quiet.disk.sentence}")

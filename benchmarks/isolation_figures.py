@@ -89,10 +89,31 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Disturbed:
+    """A run that is in no pair, since the machine stood still for long; it was done again. pair: its number."""
+
+    pair: int
+    hang: bool
+    run: Healthy
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        stood = self.run.stood
+        assert stood is not None
+        return (
+            f"pair {self.pair}, {'one in ten hangs' if self.hang else 'nobody hangs'}: p99 "
+            f"{_shown(self.run.started)} ms in a run in which the machine stood still for {stood.ms:.0f} ms "
+            f"({stood.through_it} of its latest {stood.latest:,} were late at a standstill): done again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class IsolationFigures:
-    """pairs: by side, in turn."""
+    """pairs: by side, in turn. disturbed: runs of ours that were done again."""
 
     pairs: Mapping[str, Sequence[Pair]]
+    disturbed: Sequence[Disturbed] = ()
 
     @property
     def met(self) -> bool:
@@ -118,6 +139,7 @@ def summary(figures: IsolationFigures) -> dict[str, Any]:
             side: [{**asdict(each), "ratio": each.ratio, "met": each.met} for each in pairs]
             for side, pairs in figures.pairs.items()
         },
+        "disturbed": [asdict(each) for each in figures.disturbed],
         "bounds": {"baseline_ms": BASELINE_MS, "times": TIMES, "more_ms": MORE_MS},
         "met": figures.met,
         "others_share": figures.others_share,

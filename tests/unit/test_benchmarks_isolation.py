@@ -18,7 +18,7 @@ from benchmarks.errors import BenchmarkFailed, NoPeers
 from benchmarks.figures import Arrival
 from benchmarks.hanging import open_hanging
 from benchmarks.isolation import Isolated
-from benchmarks.isolation_figures import Apart, Healthy, IsolationFigures, Late, Pair, rows, summary
+from benchmarks.isolation_figures import Apart, Disturbed, Healthy, IsolationFigures, Late, Pair, rows, summary
 from benchmarks.isolation_load import mixed
 from benchmarks.load import Item
 from benchmarks.peer_figures import healthy
@@ -116,6 +116,50 @@ def test_standstills_of_the_machine_are_told_run_by_run_where_they_can_be_seen()
     assert cells["  … of the latest 108, late at one"] == ["3 3", "7 7"]
     unseen = rows(IsolationFigures({"notifier": [pair(10, 12)]}))
     assert not [row for row in unseen if "standstills" in row[0]]
+
+
+class Pairs(isolation_pairs.IsolationPairs):
+    """Whose runs are not made, but taken from these, in turn."""
+
+    def __init__(self, stood_ms: Sequence[float | None]) -> None:
+        self.said: list[str] = []
+        self.names: list[str] = []
+        nothing: Any = None
+        super().__init__(Plan(0, 300, 40), 1, [], nothing, nothing, Path(), self.said.append)
+        self._left = [None if ms is None else Stood(ms, 108, 59) for ms in stood_ms]
+
+    async def _measured(self, side: str, name: str, *, hang: bool) -> Healthy:
+        self.names.append(name)
+        return replace(run(22.0), stood=self._left.pop(0))
+
+
+@pytest.mark.parametrize(
+    ("stood_ms", "kept", "again"),
+    [
+        pytest.param([100.0, 0.0], [100.0, 0.0], 0, id="little"),
+        pytest.param([None, None], [None, None], 0, id="nobody may watch"),
+        pytest.param([9.0, 101.0, 100.5, 50.0], [9.0, 50.0], 2, id="twice too long"),
+        pytest.param([0.0, 101.0, 102.0, 103.0, 104.0], [0.0, 104.0], 3, id="for ever: what came last counts"),
+    ],
+)
+async def test_a_run_in_which_the_machine_stood_still_is_done_again_and_told(
+    monkeypatch: pytest.MonkeyPatch, stood_ms: list[float | None], kept: list[float | None], again: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # 0.25 % of 40 s are 100 ms
+    pairs = Pairs(stood_ms)
+    figures = await pairs.measure()
+    [measured] = figures.pairs["notifier"]
+    assert [one.stood and one.stood.ms for one in (measured.alone, measured.beside)] == kept
+    assert len(figures.disturbed) == len([line for line in pairs.said if "once more" in line]) == again
+    assert len(set(pairs.names)) == len(pairs.names) == len(stood_ms), "a namespace of its own for each"
+    assert len(json.loads(json.dumps(summary(figures)))["disturbed"]) == again
+
+
+def test_what_was_done_again_is_told_with_its_figure() -> None:
+    assert Disturbed(3, True, replace(run(22.0), stood=Stood(321.0, 108, 59))).sentence == (
+        "pair 3, one in ten hangs: p99 22.0 ms in a run in which the machine stood still for 321 ms "
+        "(59 of its latest 108 were late at a standstill): done again"
+    )
 
 
 @pytest.mark.parametrize(
