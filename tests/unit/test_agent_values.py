@@ -56,15 +56,6 @@ def test_a_pace_lets_a_burst_pass_then_its_rate() -> None:
     assert pace.take(100) == 5, "rest is not saved up"
 
 
-@pytest.mark.parametrize(("rate", "together"), [(0.5, 1), (200, 2), (5000, 50)])
-async def test_what_passes_goes_to_the_broker_evenly(rate: float, together: int) -> None:
-    pace = Pace(rate)
-    for _ in range(together):
-        assert not pace.together.locked()
-        await pace.together.acquire()
-    assert pace.together.locked()
-
-
 def test_a_pace_slower_than_one_a_second_still_lets_one_pass() -> None:
     now = 100.0
     pace = Pace(0.5, clock=lambda: now)

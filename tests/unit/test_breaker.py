@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from notifier.delivery.breaker import Breakers, State
-from notifier.sections import Breaker
+from notifier.domain.ladder import PRESETS
+from notifier.sections import Breaker, Isolation
 
 PATIENCE = 15.0
 
@@ -22,8 +23,9 @@ class Stage:
         self.suspects: list[str] = []
         suspected = self.suspects.append if shared else None
         self.set_by = 0.0  # what somebody set the wall clock by
+        given = Breaker(**{"attempts": 20, **settings})
         self.breakers = Breakers(
-            Breaker(**settings), PATIENCE, self._changed, suspected, lambda: self.now + self.set_by, lambda: self.now
+            given, PATIENCE, self._changed, suspected, lambda: self.now + self.set_by, lambda: self.now
         )
 
     def _changed(self, merchant: str, value: Mapping[str, Any] | None) -> None:
@@ -45,6 +47,11 @@ class Stage:
         value = self.told[-1][1]
         assert value is not None
         return value
+
+
+def test_by_default_one_round_of_timeouts_is_enough_and_three_notifications_that_fail_are_not() -> None:
+    assert Breaker().attempts < Isolation().concurrency
+    assert Breaker().attempts > 3 * len(PRESETS["default"])
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class Process:
             cast(Parent, self), f"tier:{tier}", tier, lambda: cast(DeliveryRoom, self.room), lambda: master.now
         )
         self.breakers = Breakers(
-            Breaker(), 15.0, self.sharing.breaker_changed, None, lambda: master.now, lambda: master.now
+            Breaker(attempts=20), 15.0, self.sharing.breaker_changed, None, lambda: master.now, lambda: master.now
         )
         self.room = SimpleNamespace(breakers=self.breakers)
         master.processes.append(self)
