@@ -112,6 +112,17 @@ class Breakers:
             self._turn(merchant, circuit, State.HALF_OPEN, self._clock() + self._patience)
         return refusal
 
+    def worth(self, merchant: str, most: int) -> int:
+        """How many callbacks of it at once make sense, of so many that may run by all else; at least one.
+
+        Where some failed and none was acknowledged, those that run may be as many already as it takes to open. Further
+        ones would fail likewise, each after the whole timeout of a merchant that hangs.
+        """
+        failed, of = self.counted(merchant)
+        if not self._settings.enabled or not failed or failed < of or of >= self._settings.attempts:
+            return most
+        return min(most, self._settings.attempts - of)
+
     def withdrawn(self, merchant: str) -> None:
         """The attempt was not made after all: the next one may be the probe."""
         circuit = self._circuits.get(merchant)

@@ -82,10 +82,15 @@ class DeliveryRoom:
         points: FailPoints | None = None,
     ) -> None:
         self._isolation = isolation or Isolation()
-        self.turns = Turns(
-            self.__len__, prefetch, self._isolation.share, overflowed or (lambda merchant: None), patient=strict
-        )
         self.breakers = breakers or Breakers(Breaker(enabled=False), 0, lambda merchant, value: None)
+        self.turns = Turns(
+            self.__len__,
+            prefetch,
+            self._isolation.share,
+            overflowed or (lambda merchant: None),
+            patient=strict,
+            worth=self.breakers.worth,
+        )
         self.tally = Tally()
         self._tier = tier
         self._configured = configured

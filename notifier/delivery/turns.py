@@ -30,7 +30,8 @@ class Turns:
 
     in_hand: deliveries in this process. share: of the free prefetch, for a slow lane; 1 is no bound. overflowed: hears
     of a lane that begins to overflow; whoever hears it calls `drained` when that is over. patient: all wait, none is
-    refused for want of room. clock: seconds, steady.
+    refused for want of room. worth: how many of a merchant's callbacks at once make sense just now, of so many that its
+    bound lets be. clock: seconds, steady.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Turns:
         overflowed: Callable[[str], None],
         *,
         patient: bool = False,
+        worth: Callable[[str, int], int] = lambda merchant, most: most,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.prefetch = prefetch
@@ -48,6 +50,7 @@ class Turns:
         self._share = share
         self._overflowed = overflowed
         self._bounded = share < 1 and not patient
+        self._worth = worth
         self._clock = clock
         self._most: int | None = None
         self._bucket: TokenBucket | None = None
@@ -174,10 +177,11 @@ class Turns:
         no more than is left free, and until it has proved quick no more than a share of that: no burst to merchants
         that hang, or begin to hang, fills the process before that is known.
         """
+        may_run = lane.may_run() and lane.running < self._worth(lane.merchant, lane.most)
         if not self._bounded or lane.running == 0:
-            return lane.may_run()
+            return may_run
         free = self.prefetch - self._taken
-        return lane.running < (free if lane.quick else self._share * free) and lane.may_run()
+        return may_run and lane.running < (free if lane.quick else self._share * free)
 
     def _may_run(self) -> bool:
         return (self._most is None or self._taken < self._most) and (self._bucket is None or self._bucket.pause == 0)

@@ -49,6 +49,39 @@ class Stage:
         return value
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "most"),
+    [
+        ("", 50),
+        ("-", 19),
+        ("-" * 19, 1),
+        ("+", 50),
+        ("-" * 19 + "+", 50),
+        ("-" * 10 + "+" + "-" * 8, 50),
+    ],
+)
+def test_whom_nothing_speaks_for_is_called_no_more_often_at_once_than_it_takes_to_open(
+    outcomes: str, most: int
+) -> None:
+    stage = Stage()
+    stage.attempts(outcomes)
+    assert stage.breakers.worth("m", 50) == most
+    assert stage.breakers.worth("m", 3) == min(3, most)
+
+
+def test_who_failed_often_enough_and_is_acknowledged_elsewhere_has_all_its_callbacks() -> None:
+    stage = Stage(shared=True)
+    stage.attempts("-" * 20)
+    assert stage.state == "closed"
+    assert stage.breakers.worth("m", 50) == 50
+
+
+def test_without_breakers_nothing_is_bounded_by_them() -> None:
+    stage = Stage(enabled=False)
+    stage.attempts("-" * 10)
+    assert stage.breakers.worth("m", 50) == 50
+
+
 def test_by_default_one_round_of_timeouts_is_enough_and_three_notifications_that_fail_are_not() -> None:
     assert Breaker().attempts < Isolation().concurrency
     assert Breaker().attempts > 3 * len(PRESETS["default"])

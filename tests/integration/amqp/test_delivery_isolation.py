@@ -13,7 +13,7 @@ from queues import Bench
 from room import Scripted, Stage, at_work
 
 from notifier.broker.topology import Topology
-from notifier.delivery.breaker import Breakers
+from notifier.delivery.breaker import Breakers, State
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.outcome import ErrorClass, Outcome
@@ -56,6 +56,26 @@ class Merchants(Scripted):
     def told(self, merchant: str) -> list[str]:
         """The ids of what it was told, in order."""
         return [call.id for call in self.calls if call.merchant == merchant]
+
+
+class Hanging(Scripted):
+    """Does not answer before it is told to fail, one callback each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = asyncio.Semaphore(0)
+
+    def fail(self) -> None:
+        """One of them is given up."""
+        self._turns.release()
+
+    async def __call__(self, notification: Notification, merchant: Merchant) -> Outcome:
+        """Not acknowledged."""
+        async with self._called:
+            self.calls.append(notification)
+            self._called.notify_all()
+        await self._turns.acquire()
+        return REFUSED
 
 
 async def enqueue(bench: Bench, topology: Topology, merchant: str, count: int, **headers: Any) -> list[str]:
@@ -157,6 +177,27 @@ async def test_a_merchant_is_not_cut_off_for_what_is_missing_here(broker, topolo
         await stage.settled(6)
         assert breakers.open == {}
         assert breakers.counted("m") == (0, 0)
+
+
+async def test_a_merchant_that_hangs_is_not_called_again_and_again_while_its_first_round_fails(
+    broker, topology, bench: Bench
+) -> None:
+    """After six of ten have failed the four that still run are as many as it takes to cut it off."""
+    breakers = Breakers(Breaker(attempts=10, pause=30), 10, lambda merchant, value: None)
+    callback = Hanging()
+    async with at_work(broker.url, topology, callback, breakers=breakers, isolation=Isolation(concurrency=10)) as stage:
+        await enqueue(bench, topology, "m", 30)
+        await callback.called(10)
+        for number in range(1, 10):
+            callback.fail()
+            async with asyncio.timeout(10):
+                while breakers.counted("m") != (number, number):  # noqa: ASYNC110  it tells only when it opens
+                    await asyncio.sleep(0.01)
+            assert len(callback.calls) == 10
+        callback.fail()
+        await drained(stage, bench)
+    assert len(callback.calls) == 10
+    assert breakers.open == {"m": State.OPEN}
 
 
 async def test_a_breaker_opens_holds_and_closes_with_one_probe(broker, topology, bench: Bench) -> None:
