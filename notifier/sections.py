@@ -151,9 +151,9 @@ class Breaker(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     enabled: bool = Field(default=True, description="false: a merchant is called however often it fails")
-    #: Fewer than a merchant may have under way at once, also beside ten others that hang: so the first round of
-    #: timeouts is enough. More than three notifications make that climb a ladder of five steps.
-    attempts: int = Field(default=16, ge=2, le=10_000, description="fewest attempts within the window that can open it")
+    #: Fewer than a merchant may have under way at once, also beside nine others that hang: so the first round of
+    #: timeouts is enough. More than two notifications make that climb a ladder of five steps.
+    attempts: int = Field(default=12, ge=2, le=10_000, description="fewest attempts within the window that can open it")
     ratio: float = Field(default=0.8, gt=0, le=1, description="share of them that must have failed")
     window: float = Field(default=60.0, ge=1, le=3600, description="seconds over which attempts are counted")
     pause: float = Field(

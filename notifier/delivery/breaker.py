@@ -43,7 +43,7 @@ class State(StrEnum):
 class _Circuit:
     """One merchant's. until: Unix seconds; of an open one: when a probe may go, of a half-open one: when the probe is
     taken for lost. ours: the probe is made here. counts: failed, and all, by parts of the window. judged: the part in
-    which it was last suspected.
+    which it was last suspected. asked: what is counted elsewhere is not known yet.
     """
 
     state: State = State.CLOSED
@@ -55,6 +55,7 @@ class _Circuit:
     of: int = 0
     counts: OrderedDict[int, list[int]] = field(default_factory=OrderedDict)
     judged: int = -1
+    asked: bool = False
 
     def counted(self, after: int = -1) -> tuple[int, int]:
         """Failed, and all, of the parts of the window after that one."""
@@ -67,9 +68,9 @@ class Breakers:
 
     patience: seconds after which a probe is taken for lost. changed: hears of every change made here, by merchant, with
     what the others are to be told; None means closed. suspected: hears of a merchant that fails by what is counted
-    here, and is to call `judge` with what is counted elsewhere: who fails each first attempt may succeed with each
-    second, in another tier. None: what is counted here is all there is. clock: Unix seconds, since the moments are
-    shared. steady: seconds, for what is counted here alone.
+    here, and is to call `judge` with what is counted elsewhere, and then `answered`: who fails each first attempt may
+    succeed with each second, in another tier. None: what is counted here is all there is. clock: Unix seconds, since
+    the moments are shared. steady: seconds, for what is counted here alone.
     """
 
     def __init__(
@@ -116,12 +117,20 @@ class Breakers:
         """How many callbacks of it at once make sense, of so many that may run by all else; at least one.
 
         Where some failed and none was acknowledged, those that run may be as many already as it takes to open. Further
-        ones would fail likewise, each after the whole timeout of a merchant that hangs.
+        ones would fail likewise, each after the whole timeout of a merchant that hangs; and while the others are asked,
+        one is enough.
         """
         failed, of = self.counted(merchant)
-        if not self._settings.enabled or not failed or failed < of or of >= self._settings.attempts:
+        if not self._settings.enabled or not failed or failed < of:
             return most
-        return min(most, self._settings.attempts - of)
+        if of < self._settings.attempts:
+            return min(most, self._settings.attempts - of)
+        return 1 if self._circuits[merchant].asked else most
+
+    def answered(self, merchant: str) -> None:
+        """What is counted elsewhere speaks for it, or is known and led to whatever it led to."""
+        if merchant in self._circuits:
+            self._circuits[merchant].asked = False
 
     def withdrawn(self, merchant: str) -> None:
         """The attempt was not made after all: the next one may be the probe."""
@@ -247,6 +256,7 @@ class Breakers:
             self.judge(merchant, 0, 0)
         else:
             circuit.judged = part  # not asked again while the answer is awaited, nor soon after it
+            circuit.asked = True
             self._suspected(merchant)
 
     def _fails(self, failed: int, of: int) -> bool:

@@ -96,7 +96,11 @@ class TierSharing:
         if merchant in self._asking:
             return
         asking = self._asking[merchant] = asyncio.create_task(self._ask_others(merchant))
-        asking.add_done_callback(lambda _: self._asking.pop(merchant))
+        asking.add_done_callback(lambda _: self._asked(merchant))
+
+    def _asked(self, merchant: str) -> None:
+        del self._asking[merchant]
+        self._room().breakers.answered(merchant)
 
     async def close(self) -> None:
         """What is not told by now stays untold."""
@@ -121,6 +125,7 @@ class TierSharing:
                     unanswered += 1
                 elif all_answered and not doubted and breakers.acknowledges(merchant, *elsewhere):
                     doubted = True
+                    breakers.answered(merchant)
                 else:
                     break
                 await asyncio.sleep(breakers.doubt)

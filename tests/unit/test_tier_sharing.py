@@ -248,6 +248,20 @@ async def test_who_fails_a_burst_of_first_attempts_and_acknowledges_the_second_o
     assert (process.open, process.replies) == ({"m": State.OPEN}, [])
 
 
+async def test_one_callback_at_a_time_is_enough_until_the_others_have_answered(no_doubt: None) -> None:
+    master = Master()
+    (process,) = await started(master, "1s")
+    process.breakers._suspected = process.sharing.suspected
+    process.replies = [[reply("2s", 1, 20, 60.0)]]
+    for _ in range(20):
+        process.attempt(acknowledged=False)
+    assert process.breakers.worth("m", 50) == 1
+    (asking,) = process.sharing._asking.values()
+    await asyncio.wait([asking])
+    await asyncio.sleep(0)  # its end is heard of
+    assert (process.open, process.breakers.worth("m", 50)) == ({}, 50)
+
+
 async def test_who_acknowledges_nothing_at_all_is_cut_off_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "_DOUBT", 1e-6)
     master = Master()
