@@ -13,7 +13,8 @@ from typing import Any
 from notifier.agent.breakers import Breakers
 from notifier.agent.pace import Pace
 from notifier.agent.window import Window
-from notifier.domain.fact import Kind
+from notifier.domain.decision import Complete
+from notifier.domain.fact import Kind, name_of
 from notifier.domain.merchant import Merchant
 from notifier.ledger.holding import OnTheWay
 from notifier.sections import Isolation
@@ -24,6 +25,7 @@ PIECE = 100
 _MOST_PACES = 1000
 #: Likewise windows.
 _MOST_WINDOWS = 1000
+_ACKNOWLEDGED = name_of(Complete())
 
 
 class Allowance:
@@ -83,12 +85,11 @@ class Allowance:
             self._breakers.probed(merchant, due)
 
     def heard(self, facts: Iterable[Mapping[str, Any]]) -> None:
-        """What the ledger has been told, as on the wire: an attempt of a first run made room for another when it ended.
-        One of a release gives its own place back.
-        """
+        """What the ledger has been told, as on the wire: an attempt of a first run may have made room for another."""
         for fact in facts:
-            if fact.get("kind") == Kind.ATTEMPTED and not fact.get("run") and fact.get("merchant") in self._windows:
-                self._windows[fact["merchant"]].ended()
+            if fact.get("kind") == Kind.ATTEMPTED and fact.get("merchant") in self._windows:
+                acknowledged = fact.get("decision") == _ACKNOWLEDGED
+                self._windows[fact["merchant"]].ended(acknowledged=acknowledged, released=bool(fact.get("run")))
 
     def _room(self, merchant: str, known: Merchant | None) -> int:
         """What its window leaves beside what is on its way."""

@@ -4,7 +4,8 @@ the way in which TCP finds out what a line takes.
 The window begins as wide as it may be. What comes back unattempted found no room, and narrows it to what did not come
 back. It widens by one with each attempt that ended and made room, and when it was full and nothing came back. Where all
 came back and nothing ended, one is tried now and then, and that ever more rarely. So a merchant that hangs, or whose
-breaker this machine does not hear of, costs little.
+breaker this machine does not hear of, costs little. As long as a merchant has acknowledged nothing, attempts that fail
+make no room: its breaker is about to open (`delivery.breaker`, `worth`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 4.0, 600.0
 @dataclass(slots=True)
 class Window:
     """Of one merchant. width: at most so many on their way. since: when it was narrowed, widened or filled, in seconds
-    that never go back. back: the newest release that is known to have come back, Unix milliseconds.
+    that never go back. back: the newest release that is known to have come back, Unix milliseconds. acknowledges:
+    whether it has done so.
     """
 
     width: int
@@ -32,6 +34,7 @@ class Window:
     full: bool = False
     back: int = 0
     pause: float = FIRST_PAUSE
+    acknowledges: bool = False
 
     def look(self, way: OnTheWay, most: int, now: float) -> None:
         """What is on its way at the moment `now`. most: the merchant's bound."""
@@ -55,9 +58,11 @@ class Window:
         if way.there >= self.width and not self.full:
             self.full, self.since = True, now
 
-    def ended(self) -> None:
-        """An attempt that was no release ended."""
-        self.width += 1
+    def ended(self, *, acknowledged: bool, released: bool) -> None:
+        """An attempt ended. One that was a release gives its own place back."""
+        self.acknowledges = self.acknowledges or acknowledged
+        if self.acknowledges and not released:
+            self.width += 1
 
     def forgettable(self, now: float) -> bool:
         """Nothing has been found out for long."""

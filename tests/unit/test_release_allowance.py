@@ -13,6 +13,7 @@ from notifier.agent.allowance import PIECE, Allowance
 from notifier.agent.breakers import MARGIN, PATIENCE, Breakers
 from notifier.agent.sharing import LASTING, Sharing
 from notifier.domain.merchant import Merchant
+from notifier.domain.outcome import Outcome
 from notifier.ledger.holding import OnTheWay
 from notifier.sections import Isolation
 from tests import told
@@ -75,7 +76,10 @@ def test_who_has_no_room_gets_one_for_each_attempt_that_ends() -> None:
     stage.allowance.begin({"m1": OnTheWay(0, int(NOW * 1000))})
     assert stage.release() == 0
     first = notification(merchant="m1")
-    stage.allowance.heard([told.attempted(first), told.attempted(first), told.completed(first), told.attempted(first)])
+    stage.allowance.heard([told.attempted(first)])
+    assert stage.release() == 0, "it fails: nothing says that its next attempt would end soon"
+    good = told.attempted(first, Outcome.ok())
+    stage.allowance.heard([good, told.attempted(first), told.completed(first), told.attempted(first)])
     stage.allowance.heard([told.attempted(notification(merchant="m2")), told.attempted(replace(first, run=1))])
     assert (stage.release(), stage.release()) == (3, 0)
 

@@ -32,10 +32,9 @@ class Merchant:
         self.now += ROUND
         for ended in [each for each in self._running if each[0] <= self.now]:
             self._running.remove(ended)
-            if ended[1]:
-                self.attempted += 1
-            elif self._hints:
-                self.window.ended()
+            self.attempted += ended[1]
+            if self._hints:
+                self.window.ended(acknowledged=True, released=ended[1])
         while self._under_way and self._under_way[0] + LATENCY <= self.now:
             self._back.append(self._under_way.popleft())
         self._back = [at for at in self._back if at + FIRST_REST / 1000 > self.now]
@@ -99,10 +98,22 @@ def test_who_answers_again_has_all_of_its_window_after_some_seconds() -> None:
     assert merchant.window.width == MOST
 
 
+def test_attempts_that_fail_make_room_only_for_who_has_acknowledged_something() -> None:
+    window = Window(0)
+    for _ in range(5):
+        window.ended(acknowledged=False, released=False)
+    assert window.width == 0
+    window.ended(acknowledged=True, released=True)
+    assert window.width == 0, "a release gives its own place back"
+    window.ended(acknowledged=False, released=False)
+    window.ended(acknowledged=True, released=False)
+    assert window.width == 2
+
+
 def test_it_is_never_wider_than_the_merchant_s_bound() -> None:
     window = Window(MOST)
     for _ in range(100):
-        window.ended()
+        window.ended(acknowledged=True, released=False)
     window.look(OnTheWay(), MOST, 1.0)
     assert window.room(OnTheWay(), 1.0) == MOST
     window.look(OnTheWay(), 3, 2.0)
