@@ -177,11 +177,13 @@ class Turns:
         no more than is left free, and until it has proved quick no more than a share of that: no burst to merchants
         that hang, or begin to hang, fills the process before that is known.
         """
-        may_run = lane.may_run() and lane.running < self._worth(lane.merchant, lane.most)
-        if not self._bounded or lane.running == 0:
-            return may_run
-        free = self.prefetch - self._taken
-        return may_run and lane.running < (free if lane.quick else self._share * free)
+        if not lane.may_run():
+            return False
+        if self._bounded and lane.running:
+            free = self.prefetch - self._taken
+            if lane.running >= (free if lane.quick else self._share * free):
+                return False
+        return lane.running < self._worth(lane.merchant, lane.most)
 
     def _may_run(self) -> bool:
         return (self._most is None or self._taken < self._most) and (self._bucket is None or self._bucket.pause == 0)
