@@ -14,6 +14,8 @@ from benchmarks import children, standstill_watch
 from benchmarks.errors import BenchmarkFailed
 
 _START_PATIENCE = 10.0
+#: Seconds: what is due was published one before.
+_AROUND = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,13 @@ class Watch:
 
 
 def stood(spans: Sequence[tuple[float, float]], due: Mapping[str, float], late_ms: Mapping[str, float]) -> Stood:
-    """spans: from when to when, Unix seconds.
+    """spans: from when to when, Unix seconds. Those count that met the load, or the seconds around it.
 
     Something was late at a standstill when it waited during one; or so shortly after it as it had lasted, for what had
     become due meanwhile comes first.
     """
+    first, last = min(due.values()) - _AROUND, max(due.values()) + _AROUND
+    spans = [span for span in spans if span[1] >= first and span[0] <= last]
     latest = sorted(late_ms, key=lambda each: late_ms[each])[-max(1, len(late_ms) // 100) :]
     through_it = sum(
         any(began <= due[each] + late_ms[each] / 1000 and due[each] <= 2 * ended - began for began, ended in spans)

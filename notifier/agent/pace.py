@@ -15,13 +15,16 @@ _BURST = 0.25
 _APART = 0.8
 #: Seconds that a timer of the event loop may be off; what is closer together than that goes without one.
 _GRAIN = 0.001
+#: No turn is waited for longer than this, seconds: at low rates it is the bucket that keeps them.
+_LONGEST = 0.25
 
 
 class Pace(TokenBucket):
-    """Lets `rate` things a second pass. clock: seconds, steady."""
+    """Lets `rate` things a second pass. clock: seconds, steady. waited: seconds that turns were waited for, so far."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(rate, rate * _BURST, clock)
+        self.waited = 0.0
         self._next = clock()
         self._turns = asyncio.Lock()
 
@@ -39,7 +42,8 @@ class Pace(TokenBucket):
         callbacks take to begin, while the broker and this process want the cores, too.
         """
         async with self._turns:  # in the order in which they came, which timers alone do not keep
-            wait = self._next - self._clock()
+            wait = min(self._next - self._clock(), _LONGEST)
             if wait > _GRAIN:
                 await asyncio.sleep(wait)
+                self.waited += wait
             self._next = max(self._next, self._clock()) + _APART / self.rate

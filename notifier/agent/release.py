@@ -113,11 +113,11 @@ class Release:
 
         Ends after a moment, so that a merchant whose reason ended meanwhile takes its turn, too.
         """
-        began, count = self._steady(), 0
+        began, waited, count = self._steady(), self._pace.waited, 0
         try:
             count = await self._round(began + ROUND)
         finally:
-            self._took = (self._steady() - began) / max(1, count)
+            self._took = max(0.0, self._steady() - began - (self._pace.waited - waited)) / max(1, count)
         return count
 
     async def _round(self, end: float) -> int:

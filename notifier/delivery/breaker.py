@@ -23,6 +23,8 @@ from notifier.sections import Breaker
 
 #: Parts in which the window is counted: what leaves it leaves a sixth at a time.
 _PARTS = 6
+#: So many of them are lately: a round of callbacks that began within some seconds ends within as many.
+_LATELY = 2
 #: Which part of the window somebody is doubted before it is cut off.
 _DOUBT = 12
 #: Seconds by which processes that were started together begin to count one after the other.
@@ -69,8 +71,9 @@ class Breakers:
     patience: seconds after which a probe is taken for lost. changed: hears of every change made here, by merchant, with
     what the others are to be told; None means closed. suspected: hears of a merchant that fails by what is counted
     here, and is to call `judge` with what is counted elsewhere, and then `answered`: who fails each first attempt may
-    succeed with each second, in another tier. None: what is counted here is all there is. clock: Unix seconds, since
-    the moments are shared. steady: seconds, for what is counted here alone.
+    succeed with each second, in another tier. It says whether it asks from now on, and was not asking already. None:
+    what is counted here is all there is. clock: Unix seconds, since the moments are shared. steady: seconds, for what
+    is counted here alone.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Breakers:
         settings: Breaker,
         patience: float,
         changed: Callable[[str, Mapping[str, Any] | None], None],
-        suspected: Callable[[str], None] | None = None,
+        suspected: Callable[[str], bool] | None = None,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -118,14 +121,16 @@ class Breakers:
 
         Where some failed and none was acknowledged, those that run may be as many already as it takes to open. Further
         ones would fail likewise, each after the whole timeout of a merchant that hangs; and while the others are asked,
-        one is enough.
+        one is enough. Only what failed lately counts for that: else callbacks that take long would keep those from
+        beginning that are to follow what leaves the window, and it would never open.
         """
         failed, of = self.counted(merchant)
         if not self._settings.enabled or not failed or failed < of:
             return most
+        circuit = self._circuits[merchant]
         if of < self._settings.attempts:
-            return min(most, self._settings.attempts - of)
-        return 1 if self._circuits[merchant].asked else most
+            return min(most, self._settings.attempts - circuit.counted(self._part() - _LATELY)[1])
+        return 1 if circuit.asked else most
 
     def answered(self, merchant: str) -> None:
         """What is counted elsewhere speaks for it, or is known and led to whatever it led to."""
@@ -256,8 +261,7 @@ class Breakers:
             self.judge(merchant, 0, 0)
         else:
             circuit.judged = part  # not asked again while the answer is awaited, nor soon after it
-            circuit.asked = True
-            self._suspected(merchant)
+            circuit.asked = self._suspected(merchant) or circuit.asked
 
     def _fails(self, failed: int, of: int) -> bool:
         return of >= self._settings.attempts and failed >= of * self._settings.ratio

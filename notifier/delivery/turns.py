@@ -240,11 +240,15 @@ class Turns:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        pauses = [lane.bucket.pause if lane.bucket else _LOOK for lane in self._waiting.values() if lane.waiting]
+        pauses = [_pause(lane.bucket) for lane in self._waiting.values() if lane.waiting]
         if pauses:
-            mine = [self._bucket.pause] if self._bucket is not None else []
-            pause = min(min(pauses + mine) or _LOOK, _LOOK)
+            pause = min([*pauses, _pause(self._bucket)])
             self._timer = asyncio.get_running_loop().call_later(pause, self._let_in)
+
+
+def _pause(bucket: TokenBucket | None) -> float:
+    """Seconds until the next look for its sake. Where there is a token it is not what is waited for."""
+    return min((bucket.pause if bucket is not None else 0.0) or _LOOK, _LOOK)
 
 
 def _answer(turn: asyncio.Future[Turn | Refused], answer: Refused) -> None:

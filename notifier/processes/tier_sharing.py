@@ -91,12 +91,13 @@ class TierSharing:
         value = {"since": int(self._clock() * 1000), "slot": self._slot}
         self._tell(f"overflow/{self._tier}/{merchant}", value, OVERFLOW)
 
-    def suspected(self, merchant: str) -> None:
-        """By what is counted here it fails: what do the other tiers say?"""
+    def suspected(self, merchant: str) -> bool:
+        """By what is counted here it fails: what do the other tiers say? False: they are being asked already."""
         if merchant in self._asking:
-            return
+            return False
         asking = self._asking[merchant] = asyncio.create_task(self._ask_others(merchant))
         asking.add_done_callback(lambda _: self._asked(merchant))
+        return True
 
     def _asked(self, merchant: str) -> None:
         del self._asking[merchant]
@@ -125,9 +126,9 @@ class TierSharing:
                     unanswered += 1
                 elif all_answered and not doubted and breakers.acknowledges(merchant, *elsewhere):
                     doubted = True
-                    breakers.answered(merchant)
                 else:
                     break
+                breakers.answered(merchant)  # nothing is known against it as long as that takes
                 await asyncio.sleep(breakers.doubt)
         except NotifierError as error:  # it is suspected again soon, if it goes on failing
             logs.event("unshared", logging.WARNING, key=f"breaker/{merchant}", why=str(error))

@@ -22,12 +22,16 @@ class Stage:
         self.now = 1_700_000_000.0
         self.told: list[tuple[str, Mapping[str, Any] | None]] = []
         self.suspects: list[str] = []
-        suspected = self.suspects.append if shared else None
+        suspected = self._suspected if shared else None
         self.set_by = 0.0  # what somebody set the wall clock by
         given = Breaker(**{"attempts": 20, **settings})
         self.breakers = Breakers(
             given, PATIENCE, self._changed, suspected, lambda: self.now + self.set_by, lambda: self.now
         )
+
+    def _suspected(self, merchant: str) -> bool:
+        self.suspects.append(merchant)
+        return True
 
     def _changed(self, merchant: str, value: Mapping[str, Any] | None) -> None:
         self.told.append((merchant, value))
@@ -79,6 +83,37 @@ def test_who_failed_often_enough_and_is_acknowledged_elsewhere_has_all_its_callb
     stage.breakers.answered("m")
     assert stage.state == "closed"
     assert stage.breakers.worth("m", 50) == 50
+
+
+def test_who_is_being_asked_about_already_is_not_called_less_for_it() -> None:
+    stage = Stage(shared=True)
+    stage.attempts("-" * 20)
+    stage.breakers.answered("m")
+    stage.breakers._suspected = lambda merchant: False
+    stage.now += 10
+    stage.attempts("-")
+    assert stage.breakers.worth("m", 50) == 50
+
+
+@pytest.mark.parametrize("takes", [10, 12, 15, 30])
+def test_callbacks_that_fail_slowly_and_seldom_do_not_keep_it_from_opening_when_more_come(takes: int) -> None:
+    """One every 7 s for ten minutes, then one a second: as many begin as `worth` lets, first come first."""
+    stage = Stage(attempts=12)
+    waiting, running, opened = 0, list[float](), None
+    for second in range(900):
+        stage.now += 1
+        waiting += second % 7 == 0 if second < 600 else 1
+        for _ in [ends for ends in running if ends <= second]:
+            stage.breakers.attempted("m", acknowledged=False)
+        running = [ends for ends in running if ends > second]
+        if stage.state == State.OPEN:
+            opened = second
+            break
+        while waiting and len(running) < stage.breakers.worth("m", 20):
+            waiting -= 1
+            running.append(second + takes)
+    assert opened is not None
+    assert opened <= 600 + takes + 20
 
 
 def test_without_breakers_nothing_is_bounded_by_them() -> None:
