@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from notifier import runtime
+from notifier.broker.node_files import DEAD_LETTER_PATIENCE
 from notifier.errors import ConfigurationError
 from notifier.settings import SECRET, Settings, load
 from notifier.sources import FILE, FILE_VARIABLE, PREFIX, is_known, known
@@ -103,6 +104,14 @@ def test_the_compose_files_secrets_are_those_of_the_example() -> None:
 def test_the_settings_file_is_mounted_where_the_service_looks_for_it() -> None:
     (workplace,) = (line for line in instructions(DEPLOY / "Dockerfile", "WORKDIR") if line.startswith("/srv"))
     assert f"./{FILE}:{workplace}/{FILE}:ro" in compose()["services"]["notifier"]["volumes"]
+
+
+def test_the_broker_gives_up_a_forgotten_hand_over_as_soon_as_a_private_node_does() -> None:
+    """Its own default is three minutes, for which a tier would be slow after a restart."""
+    assert "./advanced.config:/etc/rabbitmq/advanced.config:ro" in compose()["services"]["rabbitmq"]["volumes"]
+    stated = [line for line in (DEPLOY / "advanced.config").read_text().splitlines() if not line.startswith("%")]
+    assert stated == [f"[{{rabbit, [{{dead_letter_worker_publisher_confirm_timeout, {DEAD_LETTER_PATIENCE}}}]}}]."]
+    assert stated[0] in (ROOT / "docs/operations.md").read_text()
 
 
 @pytest.mark.parametrize("variable", ["NOTIFIER_RUNTIME_DIR", "NOTIFIER_STATE_DIR"])
