@@ -251,3 +251,31 @@ async def test_prefetch_concurrency_and_log_level_change_live_and_nonsense_is_th
         (slot,) = answer["slots"]
         assert slot["result"] == "error"
         assert "whole number" in slot["error"]
+
+
+async def test_a_tiers_rate_is_set_and_taken_back_by_the_command_while_it_works(broker: Any, namespace: str) -> None:
+    """Of several merchants together; the two rates of the second half are per merchant, and come from the settings."""
+    variables = environment(
+        broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_ISOLATION__RATE="20", NOTIFIER_BREAKER__ENABLED="false"
+    )
+    merchants = [f"m{number}" for number in range(20)]
+    async with Simulator() as merchant, running(variables) as service, Producer(variables) as producer:
+        code, out, err = await notifier(variables, "ctl", "set", "1s", "rate=10")
+        assert (code, err) == (0, ""), out
+        limited = await producer.send(merchants, merchant.url, 20)
+        await service.settled(set(limited))
+        assert span(merchant, limited) >= 1.6, "20 at 10 per second, of which a quarter of a second's may go at once"
+
+        assert (await notifier(variables, "ctl", "set", "1s", "rate=default"))[0] == 0
+        free = await producer.send(merchants, merchant.url, 20)
+        alone = await producer.send(["alone"], merchant.url, 20)
+        await service.settled({*free, *alone})
+        assert span(merchant, free) < 1.6, "one of each merchant"
+        assert span(merchant, alone) >= 0.7, "20 of one at 20 per second"
+
+
+def span(merchant: Simulator, sent: list[str]) -> float:
+    """Seconds between the first and the last arrival of these."""
+    moments = [each.ts for each in merchant.received if each.webhook_id in sent]
+    assert len(moments) == len(sent)
+    return (max(moments) - min(moments)) / 1000
