@@ -26,10 +26,13 @@ class _Open:
 
 
 class Breakers:
-    """Follows the keys. clock: Unix seconds."""
+    """Follows the keys. clock: Unix seconds. longest: seconds for which a breaker may be open or half-open at a time; a
+    moment that is further ahead was told before a clock was set, and tier processes heed it no more, either.
+    """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], longest: float) -> None:
         self._clock = clock
+        self._longest = longest
         self._open: dict[str, _Open] = {}
 
     def follow(self, key: str, value: Any) -> None:
@@ -44,7 +47,11 @@ class Breakers:
     def due(self, merchant: str) -> float | None:
         """From when on one notification may go as a probe, Unix seconds; None: as many as otherwise may."""
         known = self._open.get(merchant)
-        return None if known is None else known.due
+        if known is None:
+            return None
+        if known.due > (now := self._clock()) + self._longest + MARGIN:
+            known.due = now
+        return known.due
 
     def probed(self, merchant: str, due: float) -> None:
         """One has gone that was due then: no other until something else is told, or this one must be lost."""

@@ -40,7 +40,7 @@ class _Key:
 
 
 class Overflows:
-    """Follows the keys of this machine, and clears them. clock: Unix seconds."""
+    """Follows the keys of this machine, and clears them. clock: seconds, that nobody sets."""
 
     def __init__(self, database: Database, clear: Clear, push: Push, clock: Callable[[], float]) -> None:
         self._database = database

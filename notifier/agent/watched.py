@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from notifier import logs
+from notifier.cancellation import is_cancelled
 
 #: Seconds before it begins again: doubled each time, until it lasted for longer than the longest pause.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -29,7 +30,7 @@ async def _for_ever(what: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             return await work()
         except asyncio.CancelledError as cancelled:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             error: BaseException = cancelled  # something that it waited for was cancelled, not this
         except Exception as failure:
@@ -39,8 +40,3 @@ async def _for_ever(what: str, work: Callable[[], Awaitable[None]]) -> None:
         logs.event("failed", logging.ERROR, exc_info=error, what=f"{what}: it begins again", again_s=pause)
         await asyncio.sleep(random.uniform(pause / 2, pause))
         pause = min(pause * 2, LONGEST_PAUSE)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

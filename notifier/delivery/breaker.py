@@ -29,6 +29,8 @@ _LATELY = 2
 _DOUBT = 12
 #: Seconds by which processes that were started together begin to count one after the other.
 ALIKE = 5.0
+#: Seconds that a probe may take longer than its callback, before another one may go.
+PROBE_GRACE = 5.0
 #: Closed breakers that are remembered.
 _REMEMBERED = 5000
 

@@ -140,15 +140,15 @@ class Turns:
     def _lane(self, merchant: str) -> Lane:
         lane = self._lanes.get(merchant)
         if lane is None:
+            self._forget()  # before there is one more, which stands empty, too
             lane = self._lanes[merchant] = Lane(merchant)
-            self._forget()
         else:
             self._lanes.move_to_end(merchant)
         return lane
 
     def _forget(self) -> None:
         """Lanes that stand empty, the longest unused first."""
-        if len(self._lanes) <= _REMEMBERED:
+        if len(self._lanes) < _REMEMBERED:
             return
         for merchant in [merchant for merchant, lane in self._lanes.items() if lane.idle][: len(self._lanes) // 2]:
             del self._lanes[merchant]

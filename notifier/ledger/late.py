@@ -31,7 +31,7 @@ class LateDatabase(Database):
         self._address = url
         self._opened: Database | None = None
         self._why: str | None = "the ledger's database is not open yet"
-        self._since = time.time()
+        self._since, self._steady_since = time.time(), time.monotonic()
         self._opening: asyncio.Task[None] | None = None
         self._answered = asyncio.Event()
         self._refusal: DatabaseMismatch | None = None
@@ -62,7 +62,7 @@ class LateDatabase(Database):
     def heard(self, why: str | None) -> None:
         """What became of the last one that writes: None, or why it could not be."""
         if (why is None) is not (self._why is None):
-            self._since = time.time()
+            self._since, self._steady_since = time.time(), time.monotonic()
             if why is None:
                 logs.event("database.up")
             else:
@@ -71,7 +71,7 @@ class LateDatabase(Database):
 
     def up_for(self) -> float:
         """Seconds for which it has answered; 0 while it does not."""
-        return max(0.0, time.time() - self._since) if self._why is None else 0.0
+        return time.monotonic() - self._steady_since if self._why is None else 0.0
 
     def state(self) -> dict[str, Any]:
         """As JSON: {"database": "up" | "down", "database_since", "database_why"}."""

@@ -40,6 +40,7 @@ from notifier.agent.watched import watched
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
+from notifier.delivery.breaker import PROBE_GRACE
 from notifier.delivery.facts import Recorder
 from notifier.domain.merchant import Merchant
 from notifier.errors import RegistryUnreadable
@@ -87,7 +88,9 @@ class AgentProcess:
         self._registrar = Registrar(
             self._database, ReplicaWriter(state_dir / FILE), self._push, self._fleet.changed, time.time, settings
         )
-        self._breakers = Breakers(time.time)
+        self._breakers = Breakers(
+            time.time, max(settings.breaker.longest_pause, settings.egress.timeout + PROBE_GRACE, breakers.PATIENCE)
+        )
         allowance = Allowance(settings.isolation, self._breakers, time.time)
         self._intake = Intake(
             settings.amqp_urls,
@@ -101,7 +104,7 @@ class AgentProcess:
         pace = Pace(settings.release_rate)
         publishing = (self._database, self._publisher, topology, marker, pace, self._merchant)
         self._sharing = Sharing(settings.machine, self._fleet.tell, time.time)
-        self._overflows = Overflows(self._database, self._clear, self._set, time.time)
+        self._overflows = Overflows(self._database, self._clear, self._set, time.monotonic)
         self._release = Release(
             *publishing,
             allowance,

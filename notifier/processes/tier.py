@@ -16,7 +16,7 @@ from notifier import logs
 from notifier.broker.consumer import Consumer, Delivery
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
-from notifier.delivery.breaker import Breakers
+from notifier.delivery.breaker import PROBE_GRACE, Breakers
 from notifier.delivery.callback import Callback, UserCallback
 from notifier.delivery.careful import PREFETCH, CarefulStart
 from notifier.delivery.delivery import DeliveryRoom
@@ -24,7 +24,7 @@ from notifier.delivery.facts import Recorder
 from notifier.delivery.failpoints import fail_points
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
-from notifier.errors import ChildFailed
+from notifier.errors import PeerGone
 from notifier.extensions.bounded import holding_on
 from notifier.extensions.loading import load
 from notifier.extensions.running import Extensions
@@ -39,8 +39,6 @@ from notifier.supervision.child import Parent
 from notifier.webhook.client import Webhook
 
 _DESCRIPTORS = 65_536
-#: Seconds that a probe may take longer than its callback, before another one may go.
-PROBE_GRACE = 5.0
 
 
 class TierProcess:
@@ -112,10 +110,24 @@ class TierProcess:
             if await started(self._parent, self._start()):
                 await self._parent.ready()
                 await self._extensions.ready()
-                await self._parent.draining.wait()
+                await self._work()
                 await self._drain()
         finally:
             await self._stop()
+
+    async def _work(self) -> None:
+        """Return when told to drain. Raises what broke off the careful time: what comes would wait for it for ever."""
+        draining = asyncio.create_task(self._parent.draining.wait())
+        waiting: set[asyncio.Task[Any]] = {draining}
+        if self._careful_time is not None:
+            waiting.add(self._careful_time)
+        try:
+            while not draining.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    each.result()
+        finally:
+            draining.cancel()
 
     async def _start(self) -> None:
         """What operators want is in force before the first delivery, and the merchants are known."""
@@ -190,8 +202,8 @@ class TierProcess:
     async def _be_careful(self, careful: CarefulStart) -> None:
         try:
             await careful.run(self._consumer.taking)
-        except ChildFailed:
-            return  # the master is gone, so this process drains: nothing more is taken
+        except PeerGone:
+            return  # so this process drains: nothing more is taken
         self._careful = None  # what waits there untouched is delivered again on the wider connection
         await self._control.widen()
 

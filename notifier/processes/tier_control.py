@@ -164,6 +164,7 @@ class TierControl:
         """Consume with the prefetch that is wanted now; see `Consumer.widen`. In strict order what runs is over first:
         the broker may give what was in our hands to another machine.
         """
+        self._room.turns.prefetch = self.prefetch
         if not self._room.strict:
             self._consumer.widen(self.prefetch)
             return
@@ -194,7 +195,7 @@ class TierControl:
 
     async def _resume(self) -> None:
         if self._going is not None:
-            await self._going
+            await asyncio.wait([self._going])  # who gives up waiting here must not end it: it has the queue to leave
             self._going = None
         self._room.open()
         await self._consumer.take_again()
@@ -216,7 +217,6 @@ class TierControl:
         if self._consumer.prefetch == self.prefetch:
             return
         await self.widen()
-        self._room.turns.prefetch = self.prefetch
         if self._started:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT):

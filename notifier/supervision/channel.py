@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from notifier import logs
+from notifier.cancellation import is_cancelled
 from notifier.errors import BadFrame, NoAnswer, NotifierError, PeerBusy, PeerGone, RequestFailed
 from notifier.supervision import frames
 from notifier.supervision.outbox import Outbox
@@ -192,7 +193,10 @@ class Channel:
             body = await answer
         except NotifierError as error:
             self._reply_if_heard(number, error=str(error))
-        except Exception as error:  # without this nobody would answer, nor hear of it
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled():
+                raise
+            # something that it awaited was cancelled, or it failed: without this nobody would answer, nor hear of it
             logs.event("answer.failed", logging.ERROR, exc_info=error)
             self._reply_if_heard(number, error=f"failed: {error!r}")
         else:

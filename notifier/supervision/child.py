@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from notifier import logs
-from notifier.errors import BadFrame, ChildFailed, PeerBusy, PeerGone
+from notifier.errors import BadFrame, ChildFailed, NoAnswer, PeerBusy, PeerGone
 from notifier.supervision import stacks
 from notifier.supervision.actions import Actions, Handler, Reply
 from notifier.supervision.channel import Body, Channel
@@ -37,6 +37,8 @@ RELAY_GRACE = 2.0
 STATE_PATIENCE = 30.0
 #: Seconds the master may take for an answer before the child treats it as gone.
 PATIENCE = 10.0
+#: Seconds until a master that did not answer is asked again.
+AGAIN = 1.0
 #: Seconds between `quick` and the end by force, for a child whose master is gone.
 LAST_GRACE = 5.0
 
@@ -188,16 +190,16 @@ class Parent:
         """This process works on `keys` now and on nothing else; replaces the previous claim.
 
         Returns when the master has it, so that the claim outlives this process: claim first, work then. Keys are
-        opaque, of at most 256 characters (else ValueError). Raises PeerGone or NoAnswer if the master is gone: then
-        do not start the work.
+        opaque, of at most 256 characters (else ValueError). A master that stands still is asked again for as long as
+        that takes. Raises PeerGone if it is gone, and RequestFailed if it refuses: then do not start the work.
         """
         if any(len(key) > KEY_LIMIT for key in keys):
             raise ValueError(f"a claimed key has at most {KEY_LIMIT} characters")
-        await self._channel.ask("claim", {"keys": list(keys)}, timeout=PATIENCE)
+        await self._insist("claim", {"keys": list(keys)})
 
     async def calm(self) -> None:
-        """What was suspect is behind this process: it no longer claims what it works on. Raises like `claim`."""
-        await self._channel.ask("calm", timeout=PATIENCE)
+        """What was suspect is behind this process, and it claims nothing any more. Waits and raises as `claim`."""
+        await self._insist("calm")
 
     async def refuse(self, code: int, message: str) -> None:
         """This process cannot start and starting it again cannot help. Exit with `code` afterwards.
@@ -290,6 +292,16 @@ class Parent:
     async def _apply(self, body: Body) -> Body:
         errors = await self.state.apply(body)
         return {"errors": errors}
+
+    async def _insist(self, name: str, body: Body | None = None) -> None:
+        """Ask until there is an answer. Only for what may be asked twice."""
+        while True:
+            try:
+                await self._channel.ask(name, body, timeout=PATIENCE)
+                return
+            except (NoAnswer, PeerBusy) as error:
+                logs.event("master.silent", logging.WARNING, asked=name, why=str(error))
+            await asyncio.sleep(AGAIN)  # one that reads nothing is busy at once
 
     async def _send(self, to: str, action: str, data: Any, timeout: float, *, reply: bool) -> list[Reply]:
         body = {"to": to, "action": action, "data": data, "timeout": timeout, "reply": reply}

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from notifier import logs
+from notifier.cancellation import is_cancelled
 from notifier.errors import BadFrame, NotifierError
 from notifier.supervision.channel import Body
 
@@ -122,7 +123,10 @@ class Mirror(Mapping[str, Any]):
                 said = said or f"took longer than {FOLLOWER_TIMEOUT:g} s"
             except NotifierError as error:
                 said = said or str(error)
-            except Exception as error:  # the user's own code: it must cost neither the pipe nor the other keys
+            except (Exception, asyncio.CancelledError) as error:
+                if is_cancelled():
+                    raise
+                # the user's own code, or something that it awaited was cancelled: neither the pipe nor other keys pay
                 logs.event("state.failed", logging.ERROR, exc_info=error, key=key)
                 said = said or f"failed: {error!r}"
         return None if said is None else said[:SENTENCE_LIMIT]

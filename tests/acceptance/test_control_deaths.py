@@ -89,3 +89,31 @@ async def test_a_killed_tier_process_is_ready_again_in_its_slot_soon(broker: Any
         restarted = await service.event("child.restarted", slot="tier:1s")
         assert not [event for event in service.events if event["event"] == "child.backoff"], "at once"
     assert after["pid"] == restarted["pid"] != before["pid"]
+
+
+@pytest.mark.long  # it stands still for longer than a claim waits
+async def test_a_master_that_stands_still_while_a_tier_starts_carefully_leaves_no_tier_without_deliveries(
+    broker: Any, namespace: str
+) -> None:
+    """What was in flight at the death is claimed one after the other, and one of the claims is not answered in time."""
+    variables = environment(broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_EGRESS__TIMEOUT="4", **ROOMY)
+    async with (
+        Simulator({"/hangs": Script.parse("timeout")}) as merchant,
+        running(variables) as service,
+        operator_of(variables) as operator,
+        Producer(variables) as producer,
+    ):
+        await producer.send(["hangs"], merchant.url, 60)
+        await merchant.wait_for(40)
+        os.kill(service.pid_of("tier:1s"), signal.SIGKILL)
+        await service.event("careful")
+        await merchant.wait_for(len(merchant.received) + 3)
+        os.kill(service.process.pid, signal.SIGSTOP)
+        try:
+            await service.event("master.silent", asked="claim")
+        finally:
+            os.kill(service.process.pid, signal.SIGCONT)
+        sent = await producer.send(["well"], merchant.url, 20)
+        await service.event("careful.over", timeout=90)
+        await merchant.wait_for(lambda seen: {each.webhook_id for each in seen} >= set(sent), timeout=60)
+        assert (await until_slot(operator, "tier:1s", state="ready"))["epoch"] == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -268,6 +269,18 @@ async def test_an_error_of_a_statement_does_not_tell_what_was_in_it(ledger: Data
                 text("INSERT INTO tokens (id, digest) VALUES ('t', :digest)"), {"digest": "S3CRET"}
             )
     assert "S3CRET" not in str(caught.value)
+
+
+def test_how_long_a_database_has_answered_is_no_matter_of_the_wall_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merchants are given up only when it has answered for a while."""
+    database = late.LateDatabase(f"sqlite:///{tmp_path}/ledger.db")
+    assert database.up_for() == 0
+    database.heard(None)
+    wrong = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: wrong)
+    assert 0 <= database.up_for() < 60
 
 
 async def test_a_database_whose_opening_failed_for_any_reason_is_opened_when_the_reason_is_gone(

@@ -202,6 +202,25 @@ async def test_a_follower_that_fails_is_the_answer_for_its_key_alone() -> None:
         assert fed.feed.errors == {}
 
 
+async def test_a_follower_that_awaited_what_was_cancelled_has_failed_and_later_changes_arrive() -> None:
+    """To cancel a task and to await it is a common idiom, and its CancelledError is nobody's wish to end."""
+    async with Fed() as fed:
+        heard: list[str] = []
+
+        async def follower(key: str, value: Any) -> None:
+            if value == "bad":
+                gone = asyncio.create_task(asyncio.sleep(60))
+                gone.cancel()
+                await gone
+            heard.append(value)
+
+        await fed.child.mirror.follow(follower, "k")
+        with pytest.raises(BadState, match="CancelledError"):
+            await fed.push("k1", "bad")
+        await fed.push("k1", "good")
+        assert heard == ["good"]
+
+
 async def test_a_follower_hears_what_there_is_and_then_each_change_once() -> None:
     async with Fed() as fed:
         await fed.push("k1", 1)

@@ -15,11 +15,23 @@ import notifier
 ROOT = Path(notifier.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"errors", "given", "importing", "logs", "runtime", "settings", "sections", "sources", "__version__"}
+BASE = {
+    "cancellation",
+    "errors",
+    "given",
+    "importing",
+    "logs",
+    "runtime",
+    "settings",
+    "sections",
+    "sources",
+    "__version__",
+}
 EDGES = {"broker", "webhook", "registry"}
 
 #: Who may import whom inside the package; everyone may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
+    "cancellation": set(),
     "errors": set(),
     "logs": set(),
     "domain": {"errors"},
@@ -29,8 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sections": {"domain", "errors"},
     "settings": {"domain", "errors", "runtime", "sections", "sources"},
     "sources": {"domain", "errors", "given", "settings"},
-    "supervision": {"errors", "logs"},
-    "extensions": {"supervision", "errors", "logs"},
+    "supervision": {"cancellation", "errors", "logs"},
+    "extensions": {"cancellation", "supervision", "errors", "logs"},
     "broker": {"domain", *BASE},
     "webhook": {"domain", *BASE},
     "registry": {"domain", *BASE},

@@ -28,7 +28,7 @@ class Stage:
 
     def __init__(self, **isolation: Any) -> None:
         self.now = NOW
-        self.breakers = Breakers(lambda: self.now)
+        self.breakers = Breakers(lambda: self.now, 600)
         self.allowance = Allowance(Isolation(**isolation), self.breakers, lambda: self.now, lambda: self.now)
 
     def release(self, merchant: Merchant | None = None) -> int:
@@ -179,6 +179,17 @@ def test_a_breaker_that_somebody_set_by_hand_is_tried_after_a_while(value: objec
     stage = Stage()
     stage.breakers.follow(KEY, value)
     assert stage.breakers.due("m1") == NOW + PATIENCE
+
+
+def test_a_breaker_that_was_told_before_the_clock_was_set_back_is_tried_at_once() -> None:
+    """As tier processes do: by their clock it may be open for ten minutes at most."""
+    stage = Stage()
+    stage.breakers.follow(KEY, opened(30))
+    stage.now -= 3600
+    stage.allowance.begin({})
+    assert [stage.release(), stage.release()] == [1, 0]
+    stage.now += PATIENCE
+    assert stage.release() == 1, "the first one is lost"
 
 
 def test_rates_of_merchants_that_rest_are_forgotten_and_no_others() -> None:

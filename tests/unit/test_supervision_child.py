@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from notifier.errors import ChildFailed, PeerGone, RequestFailed
+from notifier.supervision import child
 from notifier.supervision.actions import Sender
 from notifier.supervision.channel import Body, Channel
 from notifier.supervision.child import PROTOCOL, Parent
@@ -127,6 +128,31 @@ async def test_a_claim_the_master_refuses_raises(family: Family) -> None:
     family.master.before_answer = refuse
     with pytest.raises(RequestFailed, match="not now"):
         await parent.claim(["a"])
+    await parent.close()
+
+
+async def test_a_master_that_stands_still_is_asked_again_until_it_has_the_claim(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the claim has deliveries in hand: it must neither work on them nor forget them."""
+    monkeypatch.setattr(child, "PATIENCE", 0.05)
+    monkeypatch.setattr(child, "AGAIN", 0.01)
+    parent = await family.join()
+    asked, hears = family.master.asked, asyncio.Event()
+
+    async def late(name: str, body: Body) -> Body:
+        await hears.wait()
+        return asked(name, body)
+
+    monkeypatch.setattr(family.master, "asked", late)
+    claiming = asyncio.create_task(parent.claim(["a"]))
+    done, _ = await asyncio.wait([claiming], timeout=0.3)
+    assert not done
+    hears.set()
+    async with asyncio.timeout(5):
+        await claiming
+        await parent.calm()
+    assert await family.master.heard.get() == ("claim", {"keys": ["a"]})
     await parent.close()
 
 
@@ -260,4 +286,19 @@ async def test_an_action_has_one_handler(family: Family) -> None:
         parent.on("brew", handler)
     said = {"action": "brew", "data": "green", "sender": {"slot": "toy:2", "epoch": 4}}
     assert await family.master.channel.ask("action", said, timeout=10) == {"data": ["green", "toy:2", 4]}
+    await parent.close()
+
+
+async def test_an_action_that_awaited_what_was_cancelled_is_answered(family: Family) -> None:
+    parent = await family.join()
+
+    async def handler(data: Any, sender: Sender) -> Any:
+        gone = asyncio.create_task(asyncio.sleep(60))
+        gone.cancel()
+        await gone
+
+    parent.on("brew", handler)
+    said = {"action": "brew", "data": None, "sender": {"slot": "toy:2", "epoch": 4}}
+    with pytest.raises(RequestFailed, match="CancelledError"):
+        await family.master.channel.ask("action", said, timeout=10)
     await parent.close()

@@ -277,6 +277,25 @@ async def test_thousands_of_merchants_leave_no_lanes_behind() -> None:
     assert len(stage.turns._lanes) <= 1001
 
 
+@pytest.mark.parametrize(("busy", "idle"), [(1000, 0), (501, 499), (1500, 0)])
+async def test_beyond_a_thousand_lanes_a_new_one_is_bounded_like_the_others(busy: int, idle: int) -> None:
+    """Room is made among those before it: forgotten as soon as it is made, it would be made again for each one."""
+    stage = Stage(prefetch=5000, patient=True)
+    for number in range(busy):
+        await stage.ask(f"b-{number}", most=1)
+    for number in range(idle):
+        await stage.over(await stage.ask(f"i-{number}", most=1))
+    assert state([await stage.ask("new", most=1), await stage.ask("new", most=1)]) == "1-"
+
+
+async def test_the_thousand_and_first_that_overflows_is_remembered() -> None:
+    stage = Stage()
+    for number in range(1000):
+        stage.turns.overflows(f"o-{number}")
+    stage.turns.overflows("late")
+    assert "late" in stage.turns.overflowing
+
+
 async def test_a_share_of_one_is_no_bound() -> None:
     stage = Stage(share=1)
     asked = await stage.many(200, most=150)

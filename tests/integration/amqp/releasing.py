@@ -86,7 +86,7 @@ async def staged(
     async with open_ledger(ledger_url) as database, publishing(broker_url, topology) as publisher:
         recorder = Recorder(publisher, topology)
         writer = FactWriter(database)
-        breakers = Breakers(clock)
+        breakers = Breakers(clock, 600)
         release = Release(
             database,
             publisher,
