@@ -138,7 +138,8 @@ class Load:
                 self._hand_in(list(KINDS)[next(self._turn) % len(KINDS)])
                 owed -= 1
 
-    def _hand_in(self, kind: str, merchant: str | None = None, wanted: Wanted | None = None) -> asyncio.Task[None]:
+    def noted(self, kind: str, merchant: str | None = None, wanted: Wanted | None = None) -> tuple[Sent, str, str]:
+        """A notification that somebody is about to hand in, its merchant, and where it goes."""
         serial = next(self._serial)
         sent = Sent(
             f"{self._run}-{serial}",
@@ -150,7 +151,10 @@ class Load:
             sent.may_end, sent.breaks = wanted.may_end, wanted.breaks
         self.sent.append(sent)
         merchant = merchant or f"m{serial % MERCHANTS:02}"
-        url = f"{self._forbidden if kind == FORBIDDEN else self._url}/{kind}/{merchant}"
+        return sent, merchant, f"{self._forbidden if kind == FORBIDDEN else self._url}/{kind}/{merchant}"
+
+    def _hand_in(self, kind: str, merchant: str | None = None, wanted: Wanted | None = None) -> asyncio.Task[None]:
+        sent, merchant, url = self.noted(kind, merchant, wanted)
         handing = asyncio.create_task(self._accept(sent, merchant, url if wanted is None else wanted.url))
         self._pending.add(handing)
         handing.add_done_callback(self._pending.discard)

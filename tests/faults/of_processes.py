@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.faults.errors import DidNotBite
 from tests.faults.fault import Strike
 from tests.faults.field import Field
+from tests.faults.http_load import PRODUCERS, HttpLoad
 from tests.faults.service import TIERS
 from tests.faults.verdict import Window
 
@@ -20,6 +21,8 @@ from tests.faults.verdict import Window
 STILL = 40.0
 #: Seconds after which a process surely stands still, and before which the master surely has not replaced it.
 _SURE, _PATIENCE = 1.0, 28.0
+#: Seconds for some requests to be answered.
+_REQUESTS = 30.0
 
 
 async def agent_killed(field: Field, number: int) -> Window:
@@ -29,8 +32,15 @@ async def agent_killed(field: Field, number: int) -> Window:
 
 
 async def api_killed(field: Field, number: int) -> Window:
-    """kill -9 of the API."""
-    began, restored = await field.service.kill("api")
+    """kill -9 of the API, under requests with an Idempotency-Key that are made again until they are answered."""
+    requests = HttpLoad(field.load, field.service.dashboard)
+    async with requests.flowing():
+        await requests.until(lambda: requests.accepted >= 2 * PRODUCERS, _REQUESTS)
+        began, restored = await field.service.kill("api")
+        before = requests.accepted
+        await requests.until(lambda: requests.accepted >= before + 2 * PRODUCERS, _REQUESTS)
+    if not requests.broken:
+        raise DidNotBite("no request met the death of the API")
     return Window(began, began, restored)
 
 

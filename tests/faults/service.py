@@ -80,6 +80,12 @@ class ServiceUnderTest:
                 await asyncio.sleep(0.05)
 
     @property
+    def dashboard(self) -> str:
+        """The address of the API, which it has again after a death."""
+        assert self._running is not None
+        return self._running.dashboard
+
+    @property
     def master(self) -> int:
         """The process id of the master."""
         assert self._running is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.acceptance.truth import free_port
 from tests.faults import (
     of_broker,
     of_clocks,
@@ -29,7 +30,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("tier process: kill -9 at any moment", of_tiers.killed_from_outside),
     Fault("master: kill -9", of_processes.master_killed),
     Fault("agent: kill -9", of_processes.agent_killed),
-    Fault("api: kill -9", of_processes.api_killed, api=True),
+    Fault("api: kill -9", of_processes.api_killed, api=True, settings={"NOTIFIER_API__PORT": str(free_port())}),
     Fault("service: SIGTERM under load", of_processes.service_ended),
     Fault(
         "SIGSTOP 40 s: tier processes; master, agent", of_processes.stood_still(TIERS, ("master", "agent")), long=True
