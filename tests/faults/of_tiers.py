@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.faults.errors import DidNotBite
@@ -12,6 +16,8 @@ from tests.faults.verdict import Window
 
 #: The arrival at the point that is deadly: so many come through first.
 _NTH = 20
+#: Seconds for so many to arrive there.
+_ARRIVED = 60.0
 
 
 def killed_at(point: str) -> Strike:
@@ -24,12 +30,38 @@ def killed_at(point: str) -> Strike:
         armed = field.service.points / f"{slot}.{point}"
         fired = armed.with_name(f"{armed.name}.fired")
         fired.unlink(missing_ok=True)
-        armed.write_text(str(_NTH))
+        came, began = len(field.receiver.arrivals), time.time() * 1000
+        async with _hanging(field, fired) if point == "during-callback" else contextlib.nullcontext():
+            armed.write_text(str(_NTH))
         restored = await field.service.died(standing)
         died = _moment(fired)
-        return Window(died, died, restored)
+        if point != "during-callback":
+            return Window(died, died, restored)
+        _was_calling(field, came, died, attempt=TIERS.index(slot) + 1)
+        return Window(began, died, restored)  # what hangs is in hand from when it came
 
     return strike
+
+
+@contextlib.asynccontextmanager
+async def _hanging(field: Field, fired: Path) -> AsyncIterator[None]:
+    """No merchant answers, so whatever is called is so until somebody dies."""
+    field.receiver.hang_all()
+    try:
+        yield
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ARRIVED):
+                while not fired.exists():  # noqa: ASYNC110  a file tells nobody
+                    await asyncio.sleep(0.02)
+    finally:
+        field.receiver.let_go()
+
+
+def _was_calling(field: Field, came: int, died: float, attempt: int) -> None:
+    """Requests had come, and none of them was answered before the death."""
+    calling = sum(arrival.attempt == attempt and arrival.moment < died for arrival in field.receiver.arrivals[came:])
+    if calling < _NTH // 2:
+        raise DidNotBite(f"{calling} requests were under way at the death")
 
 
 def _moment(fired: Path) -> float:
