@@ -51,7 +51,7 @@ async def _hanging(field: Field, fired: Path) -> AsyncIterator[None]:
         yield
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ARRIVED):
-                while not fired.exists():  # noqa: ASYNC110  a file tells nobody
+                while not _is_there(fired):  # noqa: ASYNC110  a file tells nobody
                     await asyncio.sleep(0.02)
     finally:
         field.receiver.let_go()
@@ -62,6 +62,10 @@ def _was_calling(field: Field, came: int, died: float, attempt: int) -> None:
     calling = sum(arrival.attempt == attempt and arrival.moment < died for arrival in field.receiver.arrivals[came:])
     if calling < _NTH // 2:
         raise DidNotBite(f"{calling} requests were under way at the death")
+
+
+def _is_there(fired: Path) -> bool:
+    return fired.exists()
 
 
 def _moment(fired: Path) -> float:
