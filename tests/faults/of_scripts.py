@@ -137,12 +137,12 @@ async def names_fail(field: Field, number: int) -> Window:
                 ("gone", gone, 0, lost),
                 ("mute", mute, 0, lost),
             )
-            for _ in range(15)
+            for _ in range(_FEW)
         ]
     )
     failed = f"SELECT count(DISTINCT notification) FROM attempts WHERE merchant = '{mending}' AND error = 'dns'"
     async with asyncio.timeout(60):
-        while await field.books.count(failed) < 15:  # noqa: ASYNC110  a database tells nobody
+        while await field.books.count(failed) < _FEW:  # noqa: ASYNC110  a database tells nobody
             await asyncio.sleep(0.1)
     world.name(**{mending: "127.0.0.1", gone: "fail", mute: "hang"})
     await _ended(field, {each.id for each in sent if each.ends == COMPLETED}, {"completed"})
