@@ -1,6 +1,6 @@
 """`make faults`: every fault, so many times, judged; the table goes into docs/reliability.md.
 
-    python -m tests.faults [--only TEXT]… [--repeats N] [--json FILE] [--page FILE]
+    python -m tests.faults [--only TEXT]… [--repeats N] [--json FILE] [--page FILE] [--evidence DIR]
 
 Exit code 1 when a promise was broken, or a fault did not bite.
 """
@@ -38,12 +38,14 @@ LANES = 3
 @dataclass(frozen=True, slots=True)
 class Terms:
     """repeats: of each fault; None for what the table of faults says. per_second: of each service, where its fault
-    names no other. drain: seconds for everything to be drained at the end.
+    names no other. drain: seconds for everything to be drained at the end. evidence: the directory in which that of
+    each fault is kept.
     """
 
     repeats: int | None = None
     per_second: int = PER_SECOND
     drain: float = DRAIN
+    evidence: Path | None = None
 
 
 async def run(
@@ -82,7 +84,7 @@ async def run(
 
 async def _timed(broker: BrokerUnderTest, fault: Fault, terms: Terms) -> Row:
     began, per_second = time.monotonic(), fault.per_second or terms.per_second
-    row = await _row(broker, fault, terms.repeats or fault.repeats, per_second, terms.drain)
+    row = await _row(broker, fault, terms.repeats or fault.repeats, per_second, terms)
     took = round(time.monotonic() - began, 1)
     row = replace(row, per_second=per_second, day=f"{datetime.now(UTC):%Y-%m-%d}", took=took)
     _tell(row)
@@ -95,7 +97,7 @@ async def _single() -> AsyncIterator[BrokerUnderTest]:
         yield BrokerUnderTest(node)
 
 
-async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: int, drain: float) -> Row:
+async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: int, terms: Terms) -> Row:
     print(f"{fault.name} × {repeats} …", file=sys.stderr, flush=True)
     try:
         async with standing(
@@ -105,9 +107,9 @@ async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: 
             settings=fault.settings,
             per_second=per_second,
             around=fault.around,
-            drain=drain,
+            drain=terms.drain,
         ) as field:
-            return Row.of(fault.name, repeats, await bout(field, fault, repeats))
+            return Row.of(fault.name, repeats, await bout(field, fault, repeats, terms.evidence))
     except Exception as error:  # the others are still worth knowing
         traceback.print_exc()
         return Row.unjudged(fault.name, f"{type(error).__name__}: {error}")
@@ -141,7 +143,10 @@ def main() -> int:
     asked.add_argument("--not", action="append", default=[], dest="not_", help="none whose name contains this")
     asked.add_argument("--json", type=Path, help="where the rows go, beside those of faults that are not run")
     asked.add_argument("--page", type=Path, help="the page that gets the table between its markers")
+    asked.add_argument("--evidence", type=Path, help="the directory in which the evidence of each fault is kept")
     given = asked.parse_args()
+    if given.evidence:
+        given.evidence.mkdir(parents=True, exist_ok=True)
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]  # settings of the developer must not change what is tested
     logging.getLogger("notifier").setLevel(logging.CRITICAL)  # what the load meets is no news
@@ -155,7 +160,7 @@ def main() -> int:
         if given.json:
             given.json.write_text(json.dumps(as_json(table), indent=1) + "\n")
 
-    terms = Terms(given.repeats, given.per_second, given.drain)
+    terms = Terms(given.repeats, given.per_second, given.drain, given.evidence)
     try:
         rows = asyncio.run(run(_chosen(given.only, given.not_), terms, given.lanes, judged))
     except asyncio.CancelledError:

@@ -36,6 +36,7 @@ async def _away(field: Field, *, graceful: bool) -> Window:
     await field.broker.boot()
     ended = time.time() * 1000
     await reconnected(field)
+    # no spans: there is no broker for all of it
     return Window(began, ended, time.time() * 1000, handing=not graceful)
 
 
@@ -51,6 +52,7 @@ async def stood_still(field: Field, number: int) -> Window:
         field.broker.start_clock()
     ended = time.time() * 1000
     await reconnected(field)
+    # no spans: what is unconfirmed, or handed out and not settled, is so for all of it
     return Window(began, ended, time.time() * 1000)
 
 
@@ -70,6 +72,7 @@ def alarmed(raised: tuple[str, ...], lowered: tuple[str, ...]) -> Strike:
             await field.broker.ctl(*lowered)
         ended = time.time() * 1000
         await reconnected(field)
+        # no spans: a publish under the alarm is in flight for all of it
         return Window(began, ended, time.time() * 1000)
 
     return strike
@@ -85,6 +88,12 @@ async def reconnected(field: Field) -> None:
     async with asyncio.timeout(90):
         while not any((each.began or 0) > began and each.confirmed for each in field.load.sent[-500:]):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+def connections_lost(field: Field, began: float, ended: float) -> tuple[tuple[float, float], ...]:
+    """The moments at which processes of the service lost connections, or gave them up, by what they told: spans."""
+    lost = field.service.moments("broker.lost", "publish.forgotten", "publish.doubted", since=began)
+    return tuple((moment, moment) for moment in lost if moment <= ended)
 
 
 def _confirmed(field: Field) -> int:

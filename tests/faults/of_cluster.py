@@ -13,25 +13,36 @@ import time
 from tests.faults.cluster import NAMES, ClusterUnderTest
 from tests.faults.errors import DidNotBite
 from tests.faults.field import Field
-from tests.faults.of_broker import reconnected
+from tests.faults.of_broker import connections_lost, reconnected
 from tests.faults.verdict import Window
 
 
 async def rolling_restart(field: Field, number: int) -> Window:
-    """Each node is stopped as an administrator does it and boots again, one after the other."""
+    """Each node is stopped as an administrator does it and boots again, one after the other.
+
+    What breaks is broken from the end of a node until publishes are confirmed on the other two: connections to it are
+    lost, and the queues that it led have no leader. Its return breaks nothing: it follows leaders that there are, and
+    nobody is connected to it. Whoever loses a connection then all the same has told so, and that moment counts.
+    """
     cluster, lost, began = _cluster(field), field.service.told("broker.lost"), time.time() * 1000
+    spans = []
     for name in NAMES:
+        leaving = time.time() * 1000
         await cluster.end_node(name)
         await reconnected(field)
+        spans.append((leaving, time.time() * 1000))
         await cluster.nodes[name].restart()
     await field.service.until_told("broker.lost", lost)
     ended = time.time() * 1000
     await reconnected(field)
-    return Window(began, ended, time.time() * 1000)
+    return Window(began, ended, time.time() * 1000, spans=(*spans, *connections_lost(field, began, ended)))
 
 
 async def leader_killed(field: Field, number: int) -> Window:
-    """kill -9 of the node that leads the first tier's work queue; it boots again."""
+    """kill -9 of the node that leads the first tier's work queue; it boots again.
+
+    What breaks is broken until the other two have taken over. The return of the node breaks nothing, see above.
+    """
     cluster = _cluster(field)
     leader, began = await cluster.leader(f"{field.namespace}.work.1s"), time.time() * 1000
     await cluster.nodes[leader].kill()
@@ -44,7 +55,8 @@ async def leader_killed(field: Field, number: int) -> Window:
     await cluster.nodes[leader].restart()
     ended = time.time() * 1000
     await reconnected(field)
-    return Window(began, ended, taken_over, handing=True)
+    spans = ((began, taken_over), *connections_lost(field, began, ended))
+    return Window(began, ended, taken_over, handing=True, spans=spans)
 
 
 async def two_of_three_killed(field: Field, number: int) -> Window:
@@ -60,6 +72,7 @@ async def two_of_three_killed(field: Field, number: int) -> Window:
     await asyncio.gather(*(cluster.nodes[name].restart() for name in gone))
     ended = time.time() * 1000
     await reconnected(field)
+    # no spans: without a majority nothing is confirmed or settled, so what is in flight is so for all of it
     return Window(began, ended, time.time() * 1000, handing=True)
 
 

@@ -27,6 +27,8 @@ FOUND, OUTAGE = 60.0, 15.0
 BESIDE = 500
 #: Milliseconds without a first attempt from which on its tier stands still, under a few hundred notifications a second.
 STILL = 1000.0
+#: Milliseconds in which the master has told of the end of a process.
+_TOLD = 1000.0
 _KILLED = frozenset({"poisoned"})
 _BODY = b'{"key": "poison"}'
 
@@ -105,7 +107,9 @@ async def killer(field: Field, number: int) -> Window:
         raise AssertionError(
             f"a killer was in poison after {(ended - began) / 1000:.1f} s, its tier stood still {still / 1000:.1f} s"
         )
-    return Window(began, ended, ended)
+    # a dead process has nothing in hand, and who is started again has what it takes from then on
+    deaths = [died for died in field.service.moments("child.ended", since=began, slot=slot) if died <= ended]
+    return Window(began, ended, ended, spans=tuple((max(began, died - _TOLD), died) for died in deaths))
 
 
 def standstill(moments: list[float], began: float, ended: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -50,6 +49,7 @@ async def master_killed(field: Field, number: int) -> Window:
     await field.service.killed()
     ended = time.time() * 1000
     await field.service.start()
+    # no spans: until then its children end by themselves, each when it sees fit
     return Window(began, ended, time.time() * 1000)
 
 
@@ -61,13 +61,16 @@ async def service_ended(field: Field, number: int) -> Window:
         raise AssertionError(f"SIGTERM under load: the service exited with {code}")
     ended = time.time() * 1000
     await field.service.start()
+    # no spans: until then it drains, and gives back what it could not settle
     return Window(began, ended, time.time() * 1000)
 
 
 def stood_still(*groups: Sequence[str]) -> Strike:
     """SIGSTOP to the processes of a group at once, SIGCONT after a while; the groups in turn. `master` is the master.
 
-    What stands still for longer than the master has patience is replaced meanwhile.
+    What stands still for longer than the master has patience is replaced meanwhile. What was in hand when it was
+    stopped is all that is broken then: it takes nothing more, and what replaces it is whole. What was not replaced goes
+    on with connections that may be dead by then, which is a second moment.
     """
 
     async def strike(field: Field, number: int) -> Window:
@@ -77,14 +80,20 @@ def stood_still(*groups: Sequence[str]) -> Strike:
         try:
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
+            spans = [(began, time.time() * 1000)]
             await asyncio.sleep(_SURE)
             if not all(_is_stopped(pid) for pid in pids):
                 raise DidNotBite(f"not all of {slots} stand still")
             await asyncio.sleep(STILL - _SURE)  # the length of the standstill is what is tested
         finally:
+            going_on, replaced = time.time() * 1000, 0
             for pid in pids:
-                with contextlib.suppress(ProcessLookupError):  # replaced
+                try:
                     os.kill(pid, signal.SIGCONT)
+                except ProcessLookupError:
+                    replaced += 1
+        if replaced < len(pids):
+            spans.append((going_on, time.time() * 1000))
         ended = time.time() * 1000
         meanwhile = (began + 1000 * _SURE, began + 1000 * _PATIENCE)
         if set(TIERS) <= set(slots) and any(
@@ -92,7 +101,7 @@ def stood_still(*groups: Sequence[str]) -> Strike:
         ):
             raise DidNotBite("requests came while all tier processes stood still")
         await field.service.ready()
-        return Window(began, ended, time.time() * 1000)
+        return Window(began, ended, time.time() * 1000, spans=tuple(spans))
 
     return strike
 

@@ -38,6 +38,7 @@ async def wait_queues_at_their_limit(field: Field, number: int) -> Window:
     finally:
         await field.broker.ctl("clear_policy", "limit")
     ended = time.time() * 1000
+    # no spans: what is refused is tried again for all of it
     return Window(began, ended, ended)
 
 
@@ -98,19 +99,24 @@ async def exchange_deleted(field: Field, number: int) -> Window:
 
 
 async def consumer_timeout(field: Field, number: int) -> Window:
-    """Callbacks that hang for longer than the broker waits for an acknowledgement: it closes the consumer's channel."""
+    """Callbacks that hang for longer than the broker waits for an acknowledgement: it closes the consumer's channel.
+
+    Connections are lost when its patience is set, at first and at the end, and when it is over.
+    """
     began = time.time() * 1000
     timed_out = field.service.told("broker.lost", _TIMED_OUT)
     await _patience(field, _CONSUMER_TIMEOUT, _TICK)
+    impatient = time.time() * 1000
     try:
         await field.load.burst(["hang"] * 5)
         await field.service.until_told("broker.lost", timed_out, saying=_TIMED_OUT)
+        over = time.time() * 1000
     finally:
         await _patience(field, _HALF_AN_HOUR, _MINUTE)
         field.receiver.let_go()
     await reconnected(field)
     ended = time.time() * 1000
-    return Window(began, ended, ended)
+    return Window(began, ended, ended, spans=((began, impatient), (over, ended)))
 
 
 async def _patience(field: Field, timeout: int, tick: int) -> None:

@@ -58,7 +58,8 @@ async def loop_blocked(field: Field, number: int) -> Window:
     after = await field.service.until(slot, state="ready")
     if after["epoch"] != standing["epoch"]:
         raise AssertionError(f"{slot} was restarted for a block of {BLOCKED:g} s: {after['reason']}")
-    return Window(began, ended, ended)  # a callback that was connecting meanwhile is timed out by the block
+    # no spans: what was in its hands is so for all of it; a callback that was connecting meanwhile is timed out by it
+    return Window(began, ended, ended)
 
 
 async def runtime_directory_full(field: Field, number: int) -> Window:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,12 @@ class ServiceUnderTest:
     def told(self, event: str, saying: str = "") -> int:
         """How often it logged this event, warnings and worse; saying: with this in its reason."""
         return sum(line["event"] == event and saying in str(line.get("reason")) for line in self.warnings)
+
+    def moments(self, *events: str, since: float, slot: str | None = None) -> list[float]:
+        """When it logged one of these events since then, warnings and worse (Unix milliseconds). slot: of this one."""
+        told = [line for line in self.warnings if line["event"] in events and slot in (None, line.get("slot"))]
+        moments = [datetime.fromisoformat(line["ts"]).timestamp() * 1000 for line in told]
+        return [moment for moment in moments if moment >= since]
 
     async def until_told(self, event: str, more_than: int, timeout: float = 30, saying: str = "") -> None:
         """Wait until it logged this event more often than that. Raises DidNotBite."""

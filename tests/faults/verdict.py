@@ -92,6 +92,8 @@ class Window:
     then has such moments in it. handing: the broker died, and with it what handed on what was due just then: such a
     message may be in the queue it left and in the one it went to. Until its queues have leaders again, which is after
     it has booted, it may keep a publish that it does not confirm, which is then made again.
+    spans: from when to when something was really broken, between began and ended, of a fault that lasts longer than
+    what it breaks; none when that is all the time.
     """
 
     began: float
@@ -99,6 +101,7 @@ class Window:
     restored: float
     shifted: bool = False
     handing: bool = False
+    spans: tuple[tuple[float, float], ...] = ()
 
     def meets(self, start: float, end: float) -> bool:
         """Whether something that was in flight from start to end was so at the fault."""
