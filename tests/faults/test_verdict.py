@@ -143,6 +143,66 @@ def test_a_publish_to_a_broker_that_has_no_leaders_yet_may_be_made_again(
     assert list(tally(verdict)) == kinds
 
 
+#: Two moments of a fault that lasts long, and all the time between them nothing is broken.
+LONG = Window(
+    STRUCK, STRUCK + 20_000, STRUCK + 21_000, spans=((STRUCK, STRUCK + 500), (STRUCK + 15_000, STRUCK + 16_000))
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "spans", "kinds"),
+    [
+        pytest.param(300.0, True, [], id="in hand in the first span"),
+        pytest.param(14_500.0, True, [], id="in hand just before the second"),
+        pytest.param(8000.0, True, ["doubled"], id="between the spans"),
+        pytest.param(18_000.0, True, ["doubled"], id="after the last span, before the fault has ended"),
+        pytest.param(8000.0, False, [], id="all the time, when no spans are told"),
+    ],
+)
+def test_only_what_was_in_flight_in_a_span_may_come_twice(first: float, spans: bool, kinds: list[str]) -> None:
+    window = LONG if spans else replace(LONG, spans=())
+    handed_in = sent(at=STRUCK + first - 1000)
+    handed_in.confirmed = handed_in.began = handed_in.enqueued_at
+    verdict = judged([handed_in], [came(STRUCK + first), came(STRUCK + first + 3000)], windows=[window])
+    assert list(tally(verdict)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("began", "confirmed", "kinds"),
+    [
+        pytest.param(400.0, 450.0, [], id="in the first span"),
+        pytest.param(6000.0, 15_500.0, [], id="from between the spans to the second"),
+        pytest.param(6000.0, 6100.0, ["doubled"], id="between the spans"),
+    ],
+)
+def test_only_a_publish_that_was_under_way_in_a_span_may_be_made_again(
+    began: float, confirmed: float, kinds: list[str]
+) -> None:
+    handed_in = sent(at=STRUCK + began, confirmed=STRUCK + confirmed)
+    arrivals = [came(STRUCK + 30_000), came(STRUCK + 30_001)]
+    assert list(tally(judged([handed_in], arrivals, windows=[LONG]))) == kinds
+
+
+@pytest.mark.parametrize(
+    ("began", "kinds"),
+    [
+        pytest.param(6000.0, [], id="until it had leaders again"),
+        pytest.param(10_000.0, ["doubled"], id="before its node was back, which breaks nothing"),
+    ],
+)
+def test_spans_do_not_shorten_the_time_in_which_a_dead_broker_has_no_leaders(began: float, kinds: list[str]) -> None:
+    window = Window(STRUCK, STRUCK + 12_000, STRUCK + 7000, handing=True, spans=((STRUCK, STRUCK + 1000),))
+    arrivals = [came(STRUCK + began + 9000), came(STRUCK + began + 9100)]
+    verdict = judged([sent(at=STRUCK + began)], arrivals, windows=[window])
+    assert list(tally(verdict)) == kinds
+
+
+def test_what_the_ledger_lacks_between_two_spans_is_missing() -> None:
+    at = STRUCK + 8000
+    assert tally(judged([sent(at=at - 1000)], [came(at)], rows=[], windows=[LONG])) == {"untrue": 1}
+    assert judged([sent(at=STRUCK - 800)], [came(STRUCK + 200)], rows=[], windows=[LONG]).good
+
+
 @pytest.mark.parametrize(
     ("rows", "found"),
     [

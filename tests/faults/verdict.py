@@ -93,7 +93,7 @@ class Window:
     message may be in the queue it left and in the one it went to. Until its queues have leaders again, which is after
     it has booted, it may keep a publish that it does not confirm, which is then made again.
     spans: from when to when something was really broken, between began and ended, of a fault that lasts longer than
-    what it breaks; none when that is all the time.
+    what it breaks; none when that is all the time. What was in flight in none of them was not in flight at the fault.
     """
 
     began: float
@@ -105,12 +105,15 @@ class Window:
 
     def meets(self, start: float, end: float) -> bool:
         """Whether something that was in flight from start to end was so at the fault."""
-        return start - ON_THE_WIRE_MS <= self.ended and end + IN_HAND_MS >= self.began
+        return self._meets(self.spans or ((self.began, self.ended),), start, end)
 
     def meets_publish(self, start: float, end: float) -> bool:
         """Whether a publish that was under way from start to its confirm at end was in flight at the fault."""
-        unconfirmed_until = max(self.ended, self.restored) if self.handing else self.ended
-        return start - ON_THE_WIRE_MS <= unconfirmed_until and end + IN_HAND_MS >= self.began
+        return self.meets(start, end) or (self.handing and self._meets(((self.began, self.restored),), start, end))
+
+    @staticmethod
+    def _meets(spans: Sequence[tuple[float, float]], start: float, end: float) -> bool:
+        return any(start - ON_THE_WIRE_MS <= ended and end + IN_HAND_MS >= began for began, ended in spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +275,10 @@ class _Bench:
         came, ended, restored = (
             [f"{(each - last.began) / 1000:.2f}" for each in some] for some in (moments, [last.ended], [last.restored])
         )
+        spans = [f"{(begin - last.began) / 1000:.2f} to {(end - last.began) / 1000:.2f} s" for begin, end in last.spans]
         return (
-            f"{' and '.join(came)} s after the last one began, which ended after {ended[0]} s ({restored[0]} restored)"
+            f"{' and '.join(came)} s after the last one began, which ended after {ended[0]} s ({restored[0]} restored"
+            f"{', broken from ' if spans else ''}{' and '.join(spans)})"
         )
 
     def untrue(self) -> list[str]:
