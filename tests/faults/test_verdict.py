@@ -111,6 +111,49 @@ def test_what_breaks_a_promise_is_named(handed_in: list[Sent], arrivals: list[Ar
     assert not verdict.good
 
 
+#: Two copies since the fault: the first attempt was called again, and both calls were followed by a second attempt.
+COPIED = (came(STRUCK - 100), came(STRUCK + 900), came(STRUCK + 1950, 2), came(STRUCK + 2950, 2))
+
+
+@pytest.mark.parametrize(
+    ("further", "another", "kinds"),
+    [
+        pytest.param((4000, 5000), None, [], id="as many copies as before"),
+        pytest.param((4000, 5000, 9000), None, ["doubled"], id="a third copy, and nothing was broken"),
+        pytest.param((4000, 9000), (9000, 9000), [], id="a fault, and no further copy"),
+        pytest.param((4000, 5000, 7000), (5100, 5100), [], id="a third copy, one was in hand at another fault"),
+        pytest.param((4000, 5000, 7000), (7100, 7100), ["doubled"], id="a third copy, nothing in hand but itself"),
+        pytest.param((4000, 7400, 9500), (5200, 5300), [], id="a third copy, the second was being published"),
+        pytest.param((8000, 8900, 9500), (5400, 5500), [], id="a third copy, the first was published for long"),
+    ],
+)
+def test_each_copy_more_needs_a_fault_of_its_own(
+    further: Sequence[float], another: tuple[float, float] | None, kinds: list[str]
+) -> None:
+    arrivals = [*COPIED, *(came(STRUCK + moment, 3) for moment in further)]
+    windows = [Window(STRUCK, STRUCK, STRUCK + 100)]
+    if another is not None:
+        windows.append(Window(STRUCK + another[0], STRUCK + another[1], STRUCK + another[1]))
+    verdict = judged([sent(at=STRUCK - 1100, attempts=3)], arrivals, windows=windows)
+    assert list(tally(verdict)) == kinds, verdict.violations
+
+
+def test_a_copy_that_comes_to_be_after_another_has_ended_needs_a_fault_of_its_own() -> None:
+    arrivals = [*COPIED[:3], came(STRUCK + 4000, 3), came(STRUCK + 9000, 3)]
+    verdict = judged([sent(at=STRUCK - 1100, attempts=3)], arrivals)
+    assert list(tally(verdict)) == ["doubled"]
+
+
+def test_a_copy_that_reached_nobody_at_one_attempt_is_no_new_one_at_the_next() -> None:
+    arrivals = [*COPIED[:3], came(STRUCK + 4000, 3), came(STRUCK + 9000, 3)]
+    rows = [
+        *(Told(each.id, each.attempt, each.moment) for each in arrivals),
+        Told("n", 2, STRUCK + 2900, answered=False),
+    ]
+    windows = [Window(STRUCK, STRUCK, STRUCK + 100), Window(STRUCK + 2950, STRUCK + 2950, STRUCK + 3000)]
+    assert judged([sent(at=STRUCK - 1100, attempts=3)], arrivals, rows=rows, windows=windows).good
+
+
 @pytest.mark.parametrize(
     ("due", "handing", "kinds"),
     [

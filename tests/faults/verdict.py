@@ -8,7 +8,8 @@ A violation is a sentence, and there is none where the promises of DESIGN §1 we
 - early: an attempt began before its due moment. Of the first that is the moment stamped by the confirmed enqueue plus
   the delay; of each further one the arrival of the attempt before it plus the delay
 - order: an attempt came without the one before it
-- doubled: a request came twice although nothing of its notification was in flight when a fault struck
+- doubled: a request came twice, or once more than the one before it, although nothing of its notification was in flight
+  when a fault struck
 - untrue: the ledger has more or fewer attempts than came, beyond those in flight at a fault
 - strange: what nobody sent, with another body or a wrong signature
 - crowded: a merchant was called more often at once than its cap in one tier process allows
@@ -203,6 +204,8 @@ class _Bench:
         self.came: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         for arrival in sorted(evidence.arrivals, key=lambda arrival: arrival.moment):
             self.came[arrival.id][arrival.attempt].append(arrival.moment)
+        #: of each attempt in the ledger, how many
+        self._rows = Counter((row.id, row.attempt) for row in evidence.rows)
         #: when it started
         self._unanswered = {(row.id, row.attempt): row.started for row in evidence.rows if not row.answered}
 
@@ -239,15 +242,23 @@ class _Bench:
         ]
 
     def doubled_without_reason(self) -> list[str]:
+        """Copies that came to be without a fault. Each that there is climbs the ladder, so what needs a reason is every
+        attempt of which there are more than of the one before it.
+
+        A copy looks like the one that it was made of, which leaves undecided: whether the arrival that was in flight at
+        a fault is the one that was copied; whether more copies came to be at one attempt than had a reason; and whether
+        one came to be where another ended, since the count did not grow.
+        """
         said = []
         for name, came in self.came.items():
-            doubled = [attempt for attempt, moments in came.items() if len(moments) > 1]
-            if doubled and not self._has_reason(name, min(doubled)) and not self._was_asked_twice(name, came):
-                moments = came[min(doubled)]
-                said.append(
-                    f"{name} attempt {min(doubled)} came {len(moments)} times, no fault near: {self._placed(moments)}"
-                    f"{self._handed_in(name, moments[0])}"
-                )
+            for attempt in self._grown(name) if not self._was_asked_twice(name, came) else ():
+                if not self._has_reason(name, attempt):
+                    moments, before = came[attempt], self._copies(name, attempt - 1)
+                    times = f"{len(moments)} times" + (f" and the one before {before} times" if before > 1 else "")
+                    said.append(
+                        f"{name} attempt {attempt} came {times}, no fault near: {self._placed(moments)}"
+                        f"{self._handed_in(name, moments[0])}"
+                    )
             sent = self._sent.get(name)
             beyond = [attempt for attempt in came if sent and attempt > sent.attempts > 0 and not sent.breaks]
             first = min(beyond, default=1) - 1
@@ -257,6 +268,17 @@ class _Bench:
                     f"{name} came again after its merchant had acknowledged it, no fault near: {self._placed(moments)}"
                 )
         return said
+
+    def _grown(self, name: str) -> list[int]:
+        """The first attempt of which there are copies, and each of which there are more than of the one before it."""
+        doubled = sorted(attempt for attempt, moments in self._came(name).items() if len(moments) > 1)
+        return doubled[:1] + [
+            attempt for attempt in doubled[1:] if len(self._came(name)[attempt]) > self._copies(name, attempt - 1)
+        ]
+
+    def _copies(self, name: str, attempt: int) -> int:
+        """How many there were of an attempt: as many as came, or as the ledger has, if some reached nobody."""
+        return max(1, len(self._came(name).get(attempt, ())), self._rows[name, attempt])
 
     def _handed_in(self, name: str, came: float) -> str:
         """When that was, and its confirm, beside its first arrival."""
@@ -357,35 +379,53 @@ class _Bench:
 
     def _due(self, each: Sent, attempt: int) -> float | None:
         """None where that cannot be said: it was never stamped, or came without the attempt before it."""
-        if not 1 <= attempt <= len(each.delays):
-            return None
+        return min(self._dues(each, attempt), default=None)
+
+    def _dues(self, each: Sent | None, attempt: int) -> list[float]:
+        """When each copy of it was due."""
+        if each is None or not 1 <= attempt <= len(each.delays):
+            return []
         if attempt == 1:
-            return None if each.enqueued_at is None else each.enqueued_at + each.delays[0]
-        before = self._came(each.id).get(attempt - 1)
-        return None if before is None else before[0] + each.delays[attempt - 1]
+            return [] if each.enqueued_at is None else [each.enqueued_at + each.delays[0]]
+        return [moment + each.delays[attempt - 1] for moment in self._came(each.id).get(attempt - 1, ())]
 
     def _has_reason(self, name: str, attempt: int) -> bool:
         """It was called when a fault struck, or the publish that led to it was under way, or the broker that died was
-        handing it on.
+        handing it on. Where there were copies before, that holds for any of them.
         """
         came, sent = self.came[name], self._sent.get(name)
-        if self._was_in_flight(came[attempt][:1]) or self._was_in_flight(came.get(attempt - 1, [])):
+        before = came.get(attempt - 1, [])
+        made_of = came[attempt][: -1 if len(before) > 1 else 1]  # what came last was made of one that came
+        if self._was_in_flight(made_of) or self._was_in_flight(before):
             return True
-        due = None if sent is None else self._due(sent, attempt)
-        if sent is not None and due is not None and attempt > 1:
-            before = came[attempt - 1][0]  # it was published after that, and its delay before it came
-            published = max(before, came[attempt][0] - sent.delays[attempt - 1])
-            if any(window.meets_publish(before, published) for window in self._evidence.windows):
-                return True
-        if due is not None and any(
+        under_way = self._publishes(sent, attempt)
+        if any(window.meets_publish(*publish) for window in self._evidence.windows for publish in under_way):
+            return True
+        dues = self._dues(sent, attempt)
+        if any(
             window.handing and due - ON_THE_WIRE_MS <= window.began <= due + IN_HAND_MS
             for window in self._evidence.windows
+            for due in dues
         ):
             return True
         if attempt > 1 or sent is None or sent.began is None:
             return False
         until = sent.confirmed if sent.confirmed is not None else float("inf")
         return any(window.meets_publish(sent.began, until) for window in self._evidence.windows)
+
+    def _publishes(self, sent: Sent | None, attempt: int) -> list[tuple[float, float]]:
+        """From when to when the publishes were under way that led to a further attempt: from an arrival of the one
+        before it, the latest that can have led to it, until its delay before it came.
+        """
+        if sent is None or not 1 < attempt <= len(sent.delays):
+            return []
+        came, delay = self._came(sent.id), sent.delays[attempt - 1]
+        before = came.get(attempt - 1, [])
+        made = [(before[0], came[attempt][0] - delay)] if before else []
+        for moment in came[attempt][:-1] if len(before) > 1 else ():
+            published = moment - delay
+            made += [(each, published) for each in before if each <= published + GRAIN_MS][-1:]
+        return [(began, max(began, until)) for began, until in made]
 
     def _was_asked_twice(self, name: str, came: Mapping[int, Sequence[float]], at_most: int = 1) -> bool:
         """Whether its merchant breaks connections, and no attempt came more than twice for that."""
