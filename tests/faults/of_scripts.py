@@ -81,7 +81,9 @@ async def scripted(field: Field, number: int) -> Window:
 
 
 async def tenth_hangs(field: Field, number: int) -> Window:
-    """A tenth of the merchants hang for the whole timeout, again and again; no healthy one is held for that."""
+    """A tenth of the merchants hang for the whole timeout, again and again; no healthy one is held for that: neither
+    until now nor for a while, after which it was released and is in a further run.
+    """
     began = time.time() * 1000
     ids = set()
     for _ in range(6):
@@ -98,7 +100,8 @@ async def tenth_hangs(field: Field, number: int) -> Window:
     if timed_out < len(ids):
         raise DidNotBite(f"{timed_out} of {len(ids)} attempts timed out")
     held = await field.books.count(
-        f"SELECT count(*) FROM notifications WHERE merchant LIKE 'm__' AND run > 0 AND accepted_at >= {int(began)}"
+        "SELECT count(*) FROM notifications "
+        f"WHERE merchant LIKE 'm__' AND (run > 0 OR status = 'held') AND accepted_at >= {int(began)}"
     )
     if held:
         raise AssertionError(f"{held} notifications of healthy merchants were held")
