@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.of_poison import standstill
+from tests.faults.of_poison import in_flight, standstill
 from tests.faults.test_verdict import STRUCK, came, judged, sent
 from tests.faults.verdict import COMPLETED, Told, Window, outstanding, tally
 
@@ -68,6 +68,20 @@ def test_a_signature_of_a_wrong_clock_is_excused_while_the_clock_is_wrong_and_no
     }
     later = sent(at=STRUCK + 8000)
     assert tally(judged([later], [came(STRUCK + 9000, fault=WRONG)], windows=[during])) == {"strange": 1}
+
+
+def test_in_flight_beside_a_killer_is_what_was_accepted_before_a_death_and_called_after_it() -> None:
+    before, between, after, never = (sent(name, at=at) for name, at in zip("abcd", (0, 0, 3000, 0), strict=True))
+    twice, refused = sent("e", attempts=2), sent("f", confirmed=None)
+    arrivals = [
+        came(900, name="a"),
+        came(1500, name="b"),
+        came(4000, name="c"),
+        came(900, name="e"),
+        came(2900, 2, name="e"),
+    ]
+    assert in_flight([1000.0, 2000.0], [before, between, after, never, twice, refused], arrivals) == 3
+    assert in_flight([1000.0], [before, after], arrivals) == 0
 
 
 def test_a_standstill_is_the_sum_of_the_long_gaps() -> None:
