@@ -1,4 +1,5 @@
-"""What the agent process hears over the control line, and that it looks at once for what may go on then.
+"""What the agent process is wired to: what it hears over the control line, that it looks at once for what may go on
+then, and that a setting reaches the part that it is for.
 
 The release looks every two seconds by itself, so without a wake everything would still arrive, only later: no test of
 what arrives would notice.
@@ -8,33 +9,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from notifier.agent import giving_up
+from notifier.ledger.database import Database
 from notifier.ledger.migrating import migrate
 from notifier.processes.agent import AgentProcess
 from notifier.settings import Settings
 from notifier.supervision.child import Parent
+from tests.integration.test_giving_up import fail, standing
+from tests.integration.test_registrar import URL, Machine
 
 Follower = Callable[[str, Any], Awaitable[None]]
 
 
 class Line(Parent):
-    """The control line of a process that has no master. followers: by the prefix that they asked for."""
+    """The control line of a process that has no master. followers: by the prefix that they asked for. pushed: it told
+    something to all processes of its machine.
+    """
 
     def __init__(self) -> None:
         super().__init__(own_process=False)
         self.boot = {"run": "test"}
         self.followers: dict[str, Follower] = {}
         self.waits = asyncio.Event()
+        self.pushed = asyncio.Event()
 
     async def follow(self, follower: Follower, prefix: str = "") -> None:
         self.followers[prefix] = follower
 
     async def control(self, verb: str, body: Mapping[str, Any] | None = None, timeout: float = 30.0) -> Any:
+        if verb == "push":
+            self.pushed.set()
         return {"slots": []}
 
     async def progress(self, sentence: str) -> None:
@@ -58,6 +69,10 @@ class Process(AgentProcess):
     def registry_changed(self) -> None:
         self._registrar.changed.set()
 
+    def start_keeper(self) -> None:
+        """What one agent of the fleet does for all, which otherwise waits for the broker."""
+        self._keeper.start()
+
     def starting(self) -> Coroutine[Any, Any, None]:
         return self._start()
 
@@ -71,12 +86,16 @@ class Process(AgentProcess):
         return woken
 
 
+def address(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/ledger.db"
+
+
 @contextlib.asynccontextmanager
-async def agent(tmp_path: Path) -> AsyncIterator[tuple[Line, Process]]:
-    """An agent that waits for its broker, and has everything else."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
+async def agent(tmp_path: Path, **stated: Any) -> AsyncIterator[tuple[Line, Process]]:
+    """An agent that waits for its broker, and has everything else. stated: further settings."""
+    url = address(tmp_path)
     await migrate(url)
-    settings = Settings(amqp_url="amqp://127.0.0.1:1/", database_url=url, state_dir=str(tmp_path))
+    settings = Settings(amqp_url="amqp://127.0.0.1:1/", database_url=url, state_dir=str(tmp_path), **stated)
     line = Line()
     process = Process(line, settings)
     starting = asyncio.create_task(process.starting())
@@ -116,3 +135,39 @@ async def test_a_change_of_the_registry_makes_the_release_look_at_once(tmp_path:
         process.registry_changed()
         async with asyncio.timeout(5):
             await process.woken.wait()
+
+
+@pytest.mark.parametrize("days", [3, 7])
+async def test_a_merchant_is_given_up_after_as_many_days_as_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """One that failed for a little less stays; it is judged in the same round, and before the other one. The default
+    is five days: with it the first of the two rounds disables nobody, and the second one both.
+    """
+    monkeypatch.setattr(giving_up, "CALM", 0.0)
+    await migrate(address(tmp_path))
+    database = await Database.open(address(tmp_path))
+    try:
+        before = Machine(database, tmp_path / "before")
+        before.now = time.time() - 15 * 86_400
+        await before.registrar.start()
+        for merchant, failed in (("a-lately", days - 0.5), ("b-long", days + 1)):
+            await before.change("add", merchant, url=URL)
+            await fail(database, merchant, failed, int(time.time() * 1000))
+        await before.registrar.close()
+        before.registry.close()
+
+        async with agent(tmp_path, breaker={"disable_after": days}) as (line, process):
+            line.pushed.clear()
+            process.start_keeper()
+            async with asyncio.timeout(20):
+                await line.pushed.wait()
+            now, why = await standing(database, "b-long")
+            assert now == "disabled"
+            assert why is not None
+            assert why.startswith(
+                f"nothing acknowledged for more than {days} days: all {(days + 1) * 4} attempts since"
+            )
+            assert await standing(database, "a-lately") == ("enabled", None)
+    finally:
+        await database.close()

@@ -20,14 +20,14 @@ from tests.told import notification
 NOW_MS = int(NOW * 1000)
 
 
-async def fail(database: Database, merchant: str, days: float) -> None:
-    """Every six hours, for so many days before NOW."""
-    of = notification(f"of-{merchant}", merchant=merchant, url=None, enqueued_at=NOW_MS - 20 * DAY_MS)
-    await FactWriter(database).write([told.accepted(of, NOW_MS - 20 * DAY_MS)])
+async def fail(database: Database, merchant: str, days: float, now_ms: int = NOW_MS) -> None:
+    """Every six hours, for so many days before now."""
+    of = notification(f"of-{merchant}", merchant=merchant, url=None, enqueued_at=now_ms - 20 * DAY_MS)
+    await FactWriter(database).write([told.accepted(of, now_ms - 20 * DAY_MS)])
     rows = [
         {
             "attempt": f"{merchant}-{number}", "notification": of.id, "merchant": merchant, "run": 0, "step": 0,
-            "number": number, "tier": "1s", "started": NOW_MS - 1000 - number * DAY_MS // 4, "decision": "next",
+            "number": number, "tier": "1s", "started": now_ms - 1000 - number * DAY_MS // 4, "decision": "next",
             "error": "connect",
         }
         for number in range(int(days * 4))
