@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ from notifier.domain.signature import Secret
 from notifier.simulator.received import Received, SignatureState
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
+from notifier.supervision import restart
 from tests.acceptance.control import Producer, operator_of, until_keys
 from tests.acceptance.ledger import Ledger, ask_agent
 from tests.acceptance.service import SECRET, environment, notifier, running
@@ -100,3 +103,41 @@ async def test_operators_are_told_of_what_goes_wrong_and_never_of_what_becomes_o
             fresh = [json.loads(request.body)["type"] for request in office.received[count:]]
             assert fresh == ["notification.exhausted"]
             assert await service.stop() == 0
+
+
+@pytest.mark.long
+async def test_operators_are_told_once_of_a_process_that_keeps_ending(broker, namespace) -> None:
+    """What would go by that process waits; the event itself has a tier that serves it."""
+    async with Simulator(secrets=[Secret.parse(SECRET)]) as office:
+        variables = environment(
+            broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_LADDERS__SLOW="2s", NOTIFIER_MACHINE="vm-1",
+            NOTIFIER_OPERATIONS__URL=f"{office.url}/ops", NOTIFIER_OPERATIONS__INTERVAL="3",
+            NOTIFIER_OPERATIONS__EVENTS="slot.degraded",
+        )  # fmt: skip
+        async with running(variables, "--no-api", whole=True) as service, operator_of(variables) as operator:
+            for epoch in range(1, restart.BUDGET + 2):
+                if epoch > 1:
+                    await service.event("child.restarted", slot="tier:2s", epoch=epoch)
+                os.kill(service.pid("2s"), signal.SIGKILL)
+                await service.event("child.ended", slot="tier:2s", epoch=epoch)
+            await service.event("child.degraded", slot="tier:2s")
+            (request,) = await office.wait_for(1, timeout=60)
+            assert request.signature is SignatureState.VALID
+            told = json.loads(request.body)
+            assert (told["type"], told["id"]) == ("slot.degraded", request.webhook_id)
+            assert (told["data"]["machine"], told["data"]["count"]) == ("vm-1", 1)
+            (example,) = told["data"]["examples"]
+            assert (example["slot"], example["state"]) == ("tier:2s", "degraded")
+            assert example["restarts"] >= restart.BUDGET
+            assert "SIGKILL" in example["reason"]
+            assert told["data"]["sentence"].startswith("process tier:2s keeps ending and is started again and again")
+            (key,) = await until_keys(operator, "told/", 1)
+            assert (key["key"], key["value"]["id"]) == ("told/slot.degraded/tier:2s", told["id"])
+
+            # it goes on, with another end, and is told again neither by this agent nor by a new one
+            await operator.ask("restart", {"to": "agent"}, timeout=60)
+            await service.event("child.restarted", slot="tier:2s", epoch=restart.BUDGET + 2)
+            os.kill(service.pid("2s"), signal.SIGKILL)
+            await service.event("child.ended", slot="tier:2s", epoch=restart.BUDGET + 2)
+            assert await service.stop() == 0
+        assert len(office.received) == 1
