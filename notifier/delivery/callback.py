@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
+from notifier import logs
+from notifier.bounded import HoldingOn, bounded
 from notifier.broker.connection import cancelled_by_owner
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
 from notifier.domain.outcome import ErrorClass, Outcome
 from notifier.errors import ConfigurationError
+
+#: Seconds for a coroutine of the user's to end, once it is cancelled.
+GRACE = 1.0
 
 
 class Callback(Protocol):
@@ -56,22 +61,38 @@ class UserCallback:
         """Nothing to close."""
 
     async def __call__(self, notification: Notification, merchant: Merchant) -> Outcome:
-        """Run the user's coroutine, bounded in time."""
+        """Run the user's coroutine, bounded in time: one that goes on against its cancellation is left behind."""
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout):
-                outcome = await self._function(notification)
-        except TimeoutError:
+            outcome = await bounded(self._judged(notification), self._timeout, GRACE)
+        except TimeoutError as error:
             outcome = Outcome.failed(f"{self._name} took longer than {self._timeout:g} s", error=ErrorClass.TIMEOUT)
+            if isinstance(error, HoldingOn):
+                logs.event(
+                    "callback.abandoned",
+                    logging.WARNING,
+                    notification=notification.id,
+                    what=self._name,
+                    seconds=self._timeout,
+                    hint="it goes on against its cancellation: does it catch CancelledError?",
+                )
+        return replace(outcome, duration=time.monotonic() - began)
+
+    async def _judged(self, notification: Notification) -> Outcome:
+        """What comes of it, apart from the time; raises TimeoutError if it does."""
+        try:
+            outcome = await self._function(notification)
+        except TimeoutError:
+            raise
         except BaseException as error:
             if cancelled_by_owner(error) or isinstance(error, KeyboardInterrupt | GeneratorExit):
                 raise
             if self._told is not None:
                 self._told(error)
-            outcome = Outcome.failed(f"{self._name} raised {type(error).__name__}: {error}"[:500])
+            return Outcome.failed(f"{self._name} raised {type(error).__name__}: {error}"[:500])
         if not isinstance(outcome, Outcome):
-            outcome = Outcome.failed(f"{self._name} returned {type(outcome).__name__}, not an Outcome")
-        return replace(outcome, duration=time.monotonic() - began)
+            return Outcome.failed(f"{self._name} returned {type(outcome).__name__}, not an Outcome")
+        return outcome
 
 
 def _found(name: str) -> Callable[[Notification], Awaitable[Outcome]]:

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from notifier import logs
+from notifier.bounded import bounded
 from notifier.errors import ChildFailed, ConfigurationError
-from notifier.extensions.bounded import bounded
 from notifier.extensions.extension import Control, Extension, Schedule
 from notifier.extensions.schedule import Run, is_mine, newer, next_due, peers
 from notifier.supervision.actions import Handler, Sender

@@ -13,6 +13,7 @@ import uvloop
 from setproctitle import setproctitle
 
 from notifier import logs
+from notifier.bounded import holding_on
 from notifier.broker.consumer import Consumer, Delivery
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
@@ -25,7 +26,6 @@ from notifier.delivery.failpoints import fail_points
 from notifier.domain.merchant import Merchant
 from notifier.domain.tier import Tier
 from notifier.errors import PeerGone
-from notifier.extensions.bounded import holding_on
 from notifier.extensions.loading import load
 from notifier.extensions.running import Extensions
 from notifier.processes.living import live, started
@@ -252,6 +252,6 @@ async def _lived(post: Post, slot: str, epoch: int, fd: int) -> int:
     code = await live(fd, slot, epoch, f"tier {post.name}", made)
     await asyncio.sleep(0)  # what was just cut ends here
     if holding_on():  # everything of ours is closed
-        logs.event("extension.abandoned", logging.WARNING, hint="a hook or schedule went on after it had been cut")
+        logs.event("extension.abandoned", logging.WARNING, hint="a hook, schedule or callback goes on after its cut")
         os._exit(code)
     return code

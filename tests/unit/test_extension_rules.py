@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from notifier.bounded import bounded, holding_on
 from notifier.errors import ConfigurationError, InvalidInput
-from notifier.extensions.bounded import bounded, holding_on
 from notifier.extensions.extension import Extension
 from notifier.extensions.schedule import Peer, Run, is_mine, newer, next_due, peers
 

@@ -16,6 +16,7 @@ ROOT = Path(notifier.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 BASE = {
+    "bounded",
     "cancellation",
     "errors",
     "given",
@@ -31,6 +32,7 @@ EDGES = {"broker", "webhook", "registry"}
 
 #: Who may import whom inside the package; everyone may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
+    "bounded": set(),
     "cancellation": set(),
     "errors": set(),
     "logs": set(),
@@ -42,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"domain", "errors", "runtime", "sections", "sources"},
     "sources": {"domain", "errors", "given", "settings"},
     "supervision": {"cancellation", "errors", "logs"},
-    "extensions": {"cancellation", "supervision", "errors", "logs"},
+    "extensions": {"bounded", "cancellation", "supervision", "errors", "logs"},
     "broker": {"domain", *BASE},
     "webhook": {"domain", *BASE},
     "registry": {"domain", *BASE},

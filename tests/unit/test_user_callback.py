@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from notifier import logs
+from notifier.delivery import callback as module
 from notifier.delivery.callback import UserCallback
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
@@ -84,6 +86,54 @@ async def test_taking_too_long_is_a_failed_attempt(shop: ModuleType) -> None:
 
     outcome = await attempted(shop, tell, timeout=0.01)
     assert (outcome.error, outcome.detail) == (ErrorClass.TIMEOUT, "shop:tell took longer than 0.01 s")
+
+
+async def test_one_that_holds_on_against_its_cancellation_is_left_behind_told_once_and_in_nobody_s_way(
+    shop: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(logs, "event", lambda name, _level, **fields: told.append({"name": name, **fields}))
+    monkeypatch.setattr(module, "GRACE", 0.01)
+    release, over = asyncio.Event(), asyncio.Event()
+
+    async def tell(notification: Notification) -> Outcome:
+        while notification is NOTIFICATION and not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+        over.set()
+        return Outcome.ok()
+
+    async with asyncio.timeout(10):
+        outcome = await attempted(shop, tell, timeout=0.01)
+    assert (outcome.error, outcome.detail) == (ErrorClass.TIMEOUT, "shop:tell took longer than 0.01 s")
+    assert [(event["name"], event["notification"]) for event in told] == [("callback.abandoned", "n1")]
+    assert not over.is_set()
+    other = await UserCallback("shop:tell", 5)(Notification("n2", "m1", b"{}"), Merchant("m1"))
+    assert other.acknowledged
+    over.clear()
+    release.set()
+    await over.wait()
+
+
+async def test_one_that_took_too_long_may_put_its_things_in_order(
+    shop: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "event", lambda *_, **__: pytest.fail("it ended"))
+    in_order = False
+
+    async def tell(_: Notification) -> Outcome:
+        nonlocal in_order
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            in_order = True
+        return Outcome.ok()
+
+    outcome = await attempted(shop, tell, timeout=0.01)
+    assert (outcome.error, in_order) == (ErrorClass.TIMEOUT, True)
 
 
 async def test_a_cancellation_by_us_stays_one(shop: ModuleType) -> None:

@@ -5,31 +5,43 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _cut_off: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
 
-async def bounded(work: Coroutine[Any, Any, Any], seconds: float) -> Any:
-    """Its result. Raises TimeoutError when it is not over in time, also if it holds on against its cancellation."""
+class HoldingOn(TimeoutError):
+    """It was cancelled, got the time to end, and goes on."""
+
+
+async def bounded(work: Coroutine[Any, Any, T], seconds: float, grace: float = 0.0) -> T:
+    """Its result. Raises TimeoutError when it is not over in time, also if it holds on against its cancellation.
+
+    grace: seconds for it to end, once it is cancelled by the time or by whoever waits here. It is left behind after
+    that; if it was the time, HoldingOn says so.
+    """
     task = asyncio.create_task(work)
     try:
         done, _ = await asyncio.wait([task], timeout=seconds)
     except asyncio.CancelledError:
-        _cut(task)
+        await _cut(task, grace)
         raise
     if not done:
-        _cut(task)
-        raise TimeoutError
+        await _cut(task, grace)
+        raise HoldingOn if grace and not task.done() else TimeoutError
     if task.cancelled():  # by itself: no cancellation of ours
         raise RuntimeError("it cancelled itself")
     return task.result()
 
 
-def _cut(task: asyncio.Task[Any]) -> None:
+async def _cut(task: asyncio.Task[Any], grace: float) -> None:
     task.cancel()
     _cut_off.add(task)
     task.add_done_callback(lambda over: over.cancelled() or over.exception())  # nobody waits for it any more
+    if grace:
+        await asyncio.wait([task], timeout=grace)
 
 
 def holding_on() -> bool:
