@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from notifier import logs
-from notifier.cancellation import is_cancelled
+from notifier.cancellation import heed_cancellation
 
 #: Seconds before it begins again: doubled each time, until it lasted for longer than the longest pause.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -29,11 +29,8 @@ async def _for_ever(what: str, work: Callable[[], Awaitable[None]]) -> None:
         began = time.monotonic()
         try:
             return await work()
-        except asyncio.CancelledError as cancelled:
-            if is_cancelled():
-                raise
-            error: BaseException = cancelled  # something that it waited for was cancelled, not this
-        except Exception as failure:
+        except (Exception, asyncio.CancelledError) as failure:
+            heed_cancellation()  # else something that it waited for was cancelled, not this
             error = failure
         if time.monotonic() - began > LONGEST_PAUSE:
             pause = FIRST_PAUSE

@@ -28,6 +28,7 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from notifier import logs
+from notifier.cancellation import heed_cancellation, is_cancelled
 from notifier.broker import fields
 from notifier.broker.transport import Transport
 from notifier.errors import BrokerUnreachable, ConfigurationError, NotifierError
@@ -171,7 +172,8 @@ class Link:
 
     def _failure(self, url: str, error: BaseException, *, first: bool) -> str:
         """Why an attempt failed, for people. Raises what trying again cannot mend, at a first connection."""
-        if cancelled_by_owner(error) or not isinstance(error, Exception | asyncio.CancelledError):
+        heed_cancellation()
+        if not isinstance(error, Exception | asyncio.CancelledError):
             raise error
         if first and (refusal := _refusal(url, error)):
             raise refusal from None
@@ -195,6 +197,7 @@ class Link:
             async with asyncio.timeout(_ATTEMPT_TIMEOUT):
                 channel = await connection.channel(publisher_confirms=self._confirms, on_return_raises=True)
             await self._prepare(cast(Channel, channel))
+            heed_cancellation()
         except BaseException:
             await self._hang_up()
             raise
@@ -223,20 +226,17 @@ def cancelled_by_owner(error: BaseException) -> bool:
 
     aiormq hands the end of a connection to some of those who wait for it as a CancelledError of its own making.
     """
-    if not isinstance(error, asyncio.CancelledError):
-        return False
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_cancelled()
 
 
 def was_cut(channel: Channel, error: BaseException) -> bool:
     """Whether a call failed because its channel is gone, so that it may be made again on another.
 
     aiormq ends pending calls with whatever ended the connection: AMQP errors, errors of the socket or of decoding, a
-    bare Exception when the peer ended it between two frames, a CancelledError when the heartbeat did.
+    bare Exception when the peer ended it between two frames, a CancelledError when the heartbeat did. Any of them can
+    have taken the place of a cancellation by the owner of the running task: that is raised here.
     """
-    if cancelled_by_owner(error):
-        return False
+    heed_cancellation()
     return channel.is_closed or isinstance(error, ChannelInvalidStateError)
 
 

@@ -1,0 +1,120 @@
+"""A cancellation that is lost below is heeded all the same.
+
+Python 3.11's wait_for loses one that comes together with an answer, and aiormq replaces one that comes while a channel
+ends by what ended the channel. Here whatever stands for the library does so each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiormq.exceptions import ChannelClosed
+
+from notifier.agent.watched import watched
+from notifier.broker import connection
+from notifier.broker.connection import Link, was_cut
+from notifier.broker.kept_record import KeptRecord
+from notifier.broker.topology import Topology
+
+
+class Losing:
+    """Stands for a call of the library: it waits, and ends otherwise than by the first cancellation that comes."""
+
+    def __init__(self, outcome: Any) -> None:
+        self.begun = asyncio.Event()
+        self._outcome = outcome
+
+    async def __call__(self, *_: Any, **__: Any) -> Any:
+        lost = self.begun.is_set()
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if lost:
+                raise
+            if isinstance(self._outcome, BaseException):
+                raise self._outcome from None
+            return self._outcome
+
+
+class Ended:
+    """A connection that says goodbye at once."""
+
+    def __init__(self) -> None:
+        self.closing = asyncio.get_running_loop().create_future()
+
+    async def channel(self, **_: Any) -> Any:
+        return SimpleNamespace(is_closed=False)
+
+    async def close(self) -> None:
+        self.closing.set_result(None)
+
+
+async def ended(work: Coroutine[Any, Any, Any] | asyncio.Task[Any], call: Losing) -> asyncio.Task[Any]:
+    """Cancelled once, in this call."""
+    task = work if isinstance(work, asyncio.Task) else asyncio.create_task(work)
+    async with asyncio.timeout(10):
+        await call.begun.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=2)
+    is_over = task.done()
+    task.cancel()
+    await asyncio.wait([task])
+    assert is_over, "it went on"
+    return task
+
+
+async def nothing(_: Any) -> None: ...
+
+
+@pytest.mark.parametrize("lost_to", ["an error", "an answer"])
+async def test_a_link_that_is_being_made_is_made_no_more(lost_to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Losing(OSError("refused") if lost_to == "an error" else Ended())
+    monkeypatch.setattr(connection, "connect", call)
+    assert (await ended(Link(["amqp://nowhere"], "test", nothing).start(), call)).cancelled()
+
+
+async def insisting(call: Losing) -> None:
+    channel = SimpleNamespace(is_closed=True)
+    while True:
+        try:
+            await call()
+        except BaseException as error:
+            if not was_cut(channel, error):  # type: ignore[arg-type]  # all that it asks
+                raise
+
+
+async def test_a_call_that_was_cut_is_not_made_again_by_who_was_cancelled() -> None:
+    call = Losing(ChannelClosed())
+    assert (await ended(insisting(call), call)).cancelled()
+
+
+async def test_nor_by_who_has_no_time_left() -> None:
+    async def in_time(call: Losing) -> None:
+        async with asyncio.timeout(0.01):
+            await insisting(call)
+
+    insists = asyncio.create_task(in_time(Losing(ChannelClosed())))
+    await asyncio.wait([insists], timeout=2)
+    assert insists.cancel() is False, "it went on"
+    assert isinstance(insists.exception(), TimeoutError)
+
+
+async def test_a_look_at_the_record_ends_with_its_task_and_not_as_one_that_found_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, call = KeptRecord([], Topology("test", ())), Losing(ChannelClosed())
+    channel = asyncio.get_running_loop().create_future()
+    channel.set_result(SimpleNamespace(is_closed=True))
+    monkeypatch.setattr(kept, "_link", SimpleNamespace(channel=lambda: channel))
+    monkeypatch.setattr(kept, "_record", SimpleNamespace(read=call))
+    assert (await ended(kept.read(), call)).cancelled()
+
+
+async def test_what_the_agent_does_all_the_time_does_not_begin_again() -> None:
+    call = Losing(RuntimeError())
+    assert (await ended(watched("the work", call), call)).cancelled()
