@@ -11,8 +11,9 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 from aiormq.abc import AbstractConnection
 from aiormq.channel import Channel
@@ -42,6 +43,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _STEADY = 5.0
 #: Seconds that a connection may take to say goodbye before it is cut.
 _GOODBYE = 3.0
+#: Seconds that the end of a channel is waited for.
+_PARTING = 10.0
 
 #: What a lost connection or channel raises out of a pending call in most cases; `was_cut` knows them all.
 LOST = (AMQPError, OSError, RuntimeError)
@@ -212,8 +215,7 @@ class Link:
             self._transport.cut()
             return
         closing = connection.closing
-        goodbye = asyncio.create_task(connection.close())
-        goodbye.add_done_callback(lambda done: done.cancelled() or done.exception())
+        goodbye = _apart(connection.close())
         try:
             await asyncio.wait([goodbye], timeout=_GOODBYE)
         finally:
@@ -238,6 +240,34 @@ def was_cut(channel: Channel, error: BaseException) -> bool:
     """
     heed_cancellation()
     return channel.is_closed or isinstance(error, ChannelInvalidStateError)
+
+
+@asynccontextmanager
+async def beside(channel: Channel) -> AsyncIterator[Channel]:
+    """A channel to throw away, on the same connection: what the broker refuses closes that one, and not this."""
+    opened = await channel.connection.channel(publisher_confirms=False)
+    assert isinstance(opened, Channel)
+    try:
+        yield opened
+    finally:
+        await throw_away(opened)
+
+
+async def throw_away(channel: Channel) -> None:
+    """Close a channel; whatever it still holds unacknowledged goes back to its queue.
+
+    aiormq's `close` drops a cancellation that comes meanwhile, so it has a task of its own. One that was lost in the
+    last call on the channel is raised here.
+    """
+    await asyncio.wait([_apart(channel.close())], timeout=_PARTING)
+    heed_cancellation()
+
+
+def _apart(closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """In a task of its own, which may fail."""
+    task = asyncio.create_task(closing)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 async def _release_writers(lost: Channel) -> None:

@@ -15,7 +15,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from notifier.broker import declare
-from notifier.broker.connection import cancelled_by_owner, open_once, was_cut
+from notifier.broker.connection import heed_cancellation, open_once, throw_away, was_cut
 from notifier.broker.topology import Exchange, Queue, Topology
 from notifier.errors import BrokerError
 
@@ -93,20 +93,14 @@ class Look:
         try:
             yield channel
         finally:
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await channel.close()
-            except BaseException as error:
-                if not was_cut(channel, error) and not isinstance(error, TimeoutError):
-                    raise
+            await throw_away(channel)
 
     async def _opened(self) -> Channel:
         try:
             async with asyncio.timeout(_PATIENCE):
                 channel = await self._connection.channel(publisher_confirms=False)
-        except (Exception, asyncio.CancelledError) as error:
-            if cancelled_by_owner(error):
-                raise
+        except (Exception, asyncio.CancelledError):
+            heed_cancellation()
             raise BrokerError("the connection to RabbitMQ was lost while its objects were looked at") from None
         assert isinstance(channel, Channel)
         return channel

@@ -28,6 +28,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from notifier.broker import declare
+from notifier.broker.connection import beside
 from notifier.broker.inspect import Look, QueueState
 from notifier.broker.record import Recorded
 from notifier.broker.reshaping import Changing, changing, exists
@@ -219,20 +220,16 @@ class _Pruning:
     @asynccontextmanager
     async def _guarded(self, leaving: Leaving, caught: list[tuple[Queue, DeliveredMessage]]) -> AsyncIterator[Channel]:
         """Have a consumer of ours on each queue; it acknowledges nothing."""
-        guarding = await self._change.channel.connection.channel(publisher_confirms=False)
-        assert isinstance(guarding, Channel)
-        await guarding.basic_qos(prefetch_count=1000)
-        for queue in leaving.queues:
-            await declare.declare_one(self._change.channel, queue)  # one that was never made is as good as empty
+        async with beside(self._change.channel) as guarding:
+            await guarding.basic_qos(prefetch_count=1000)
+            for queue in leaving.queues:
+                await declare.declare_one(self._change.channel, queue)  # one that was never made is as good as empty
 
-            async def catch(message: DeliveredMessage, queue: Queue = queue) -> None:
-                caught.append((queue, message))
+                async def catch(message: DeliveredMessage, queue: Queue = queue) -> None:
+                    caught.append((queue, message))
 
-            await guarding.basic_consume(queue.name, catch)
-        try:
+                await guarding.basic_consume(queue.name, catch)
             yield self._change.channel
-        finally:
-            await guarding.close()
 
     async def _unlead(self, tier: Tier) -> None:
         """What led to its queues, apart from the queues' own bindings, which ended with them."""

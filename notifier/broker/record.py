@@ -31,7 +31,7 @@ from aiormq import spec
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelLockedResource, ChannelNotFoundEntity, PublishError
 
-from notifier.broker.connection import Link
+from notifier.broker.connection import Link, beside
 from notifier.broker.topology import Topology
 from notifier.domain.tier import Tier
 from notifier.errors import BrokerError
@@ -147,14 +147,13 @@ class Record:
 
     async def lock(self) -> bool:
         """Whether we alone may change the record from now on, until the connection ends. Never waits."""
-        channel = await self._channel.connection.channel()  # a refusal closes it
         try:
-            await channel.queue_declare(
-                _lock(self._topology), exclusive=True, arguments={"x-queue-type": "classic", "x-max-length": 0}
-            )
+            async with beside(self._channel) as asking:
+                await asking.queue_declare(
+                    _lock(self._topology), exclusive=True, arguments={"x-queue-type": "classic", "x-max-length": 0}
+                )
         except ChannelLockedResource:
             return False
-        await channel.close()
         return True
 
     async def unlock(self) -> None:
@@ -237,7 +236,7 @@ async def number_of(channel: Channel, topology: Topology) -> int | None:
     """
     if await is_marked(channel, topology):
         return topology.partitions
-    async with _beside(channel) as asking:
+    async with beside(channel) as asking:
         is_old = await stands(asking, topology.work)
     urls = [str(channel.connection.url)]
     async with reading(urls, topology, "record", _PATIENCE) as record:
@@ -246,7 +245,7 @@ async def number_of(channel: Channel, topology: Topology) -> int | None:
 
 async def is_marked(channel: Channel, topology: Topology) -> bool:
     """Whether the mark of the topology's number stands. channel: only its connection is used."""
-    async with _beside(channel) as asking:
+    async with beside(channel) as asking:
         return await stands(asking, topology.mark)
 
 
@@ -288,17 +287,6 @@ async def stands(channel: Channel, exchange: str) -> bool:
     except ChannelNotFoundEntity:
         return False
     return True
-
-
-@asynccontextmanager
-async def _beside(channel: Channel) -> AsyncIterator[Channel]:
-    opened = await channel.connection.channel(publisher_confirms=False)
-    assert isinstance(opened, Channel)
-    try:
-        yield opened
-    finally:
-        if not opened.is_closed:
-            await opened.close()
 
 
 def _keys(word: str) -> list[str]:

@@ -24,7 +24,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import AMQPError
 
 from notifier.broker import declare
-from notifier.broker.connection import Link
+from notifier.broker.connection import Link, beside
 from notifier.broker.record import Record, Recorded, stands
 from notifier.broker.topology import PARTITION_WEIGHT, Binding, Topology
 from notifier.domain.tier import Tier
@@ -130,12 +130,8 @@ async def _recorded(change: Changing) -> Recorded:
 
 async def exists(channel: Channel, exchange: str) -> bool:
     """Whether there is such an exchange; the channel stays open."""
-    asking = await channel.connection.channel(publisher_confirms=False)
-    assert isinstance(asking, Channel)
-    if not await stands(asking, exchange):
-        return False
-    await asking.close()
-    return True
+    async with beside(channel) as asking:
+        return await stands(asking, exchange)
 
 
 async def _make_ready(channel: Channel, topology: Topology) -> None:

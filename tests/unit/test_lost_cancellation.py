@@ -12,12 +12,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiormq.exceptions import ChannelClosed
+from aiormq.channel import Channel
+from aiormq.exceptions import ChannelClosed, ChannelLockedResource, ChannelNotFoundEntity
 
 from notifier.agent.watched import watched
 from notifier.broker import connection
 from notifier.broker.connection import Link, was_cut
+from notifier.broker.inspect import Look
 from notifier.broker.kept_record import KeptRecord
+from notifier.broker.record import Record, is_marked
+from notifier.broker.reshaping import exists
 from notifier.broker.topology import Topology
 
 
@@ -54,6 +58,25 @@ class Ended:
         self.closing.set_result(None)
 
 
+class Thrown(Channel):
+    """A channel to throw away, on a connection that opens no other: it answers all questions with this call."""
+
+    def __init__(self, asked: Any, close: Any) -> None:
+        self.queue_declare = self.exchange_declare = asked
+        self.close = close
+
+    @property
+    def connection(self) -> Any:
+        return self
+
+    async def channel(self, **_: Any) -> Channel:
+        return self
+
+    @property
+    def is_closed(self) -> bool:
+        return False
+
+
 async def ended(work: Coroutine[Any, Any, Any] | asyncio.Task[Any], call: Losing) -> asyncio.Task[Any]:
     """Cancelled once, in this call."""
     task = work if isinstance(work, asyncio.Task) else asyncio.create_task(work)
@@ -68,14 +91,16 @@ async def ended(work: Coroutine[Any, Any, Any] | asyncio.Task[Any], call: Losing
     return task
 
 
-async def nothing(_: Any) -> None: ...
+async def answered(*_: Any, **__: Any) -> Any:
+    """Stands for a call of the library that loses nothing."""
+    return SimpleNamespace(message_count=0, consumer_count=0)
 
 
 @pytest.mark.parametrize("lost_to", ["an error", "an answer"])
 async def test_a_link_that_is_being_made_is_made_no_more(lost_to: str, monkeypatch: pytest.MonkeyPatch) -> None:
     call = Losing(OSError("refused") if lost_to == "an error" else Ended())
     monkeypatch.setattr(connection, "connect", call)
-    assert (await ended(Link(["amqp://nowhere"], "test", nothing).start(), call)).cancelled()
+    assert (await ended(Link(["amqp://nowhere"], "test", answered).start(), call)).cancelled()
 
 
 async def insisting(call: Losing) -> None:
@@ -107,7 +132,7 @@ async def test_nor_by_who_has_no_time_left() -> None:
 async def test_a_look_at_the_record_ends_with_its_task_and_not_as_one_that_found_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept, call = KeptRecord([], Topology("test", ())), Losing(ChannelClosed())
+    kept, call = KeptRecord([], TOPOLOGY), Losing(ChannelClosed())
     channel = asyncio.get_running_loop().create_future()
     channel.set_result(SimpleNamespace(is_closed=True))
     monkeypatch.setattr(kept, "_link", SimpleNamespace(channel=lambda: channel))
@@ -118,3 +143,28 @@ async def test_a_look_at_the_record_ends_with_its_task_and_not_as_one_that_found
 async def test_what_the_agent_does_all_the_time_does_not_begin_again() -> None:
     call = Losing(RuntimeError())
     assert (await ended(watched("the work", call), call)).cancelled()
+
+
+TOPOLOGY = Topology("test", ())
+#: What asks on a channel that is thrown away: how, and what comes instead of a cancellation that meets its end.
+ASKING = {
+    "a look at a queue": (lambda channel: Look(channel).queue("q"), ChannelNotFoundEntity),
+    "a look at an exchange": (lambda channel: Look(channel).exchange("x"), ChannelNotFoundEntity),
+    "whether there is an exchange": (lambda channel: exists(channel, "x"), ChannelNotFoundEntity),
+    "whether the mark stands": (lambda channel: is_marked(channel, TOPOLOGY), ChannelNotFoundEntity),
+    "the lock": (lambda channel: Record(channel, TOPOLOGY).lock(), ChannelLockedResource),
+}
+
+
+@pytest.mark.parametrize("what", ASKING)
+async def test_one_that_comes_while_a_channel_is_closed_ends_who_asked(what: str) -> None:
+    ask, _ = ASKING[what]
+    close = Losing(None)
+    assert (await ended(ask(Thrown(answered, close)), close)).cancelled()
+
+
+@pytest.mark.parametrize("what", ASKING)
+async def test_one_that_comes_while_a_refusal_does_ends_who_asked(what: str) -> None:
+    ask, refusal = ASKING[what]
+    asked = Losing(refusal())
+    assert (await ended(ask(Thrown(asked, answered)), asked)).cancelled()
