@@ -24,6 +24,7 @@ from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from notifier.broker import guard
+from notifier.broker.connection import heed_cancellation
 from notifier.broker.installation import DELAYED_PLUGIN, epmd, has_plugin, installed, plugin_directories
 from notifier.broker.node_files import NodeFiles, Ports
 from notifier.errors import BrokerError, NoBroker
@@ -199,6 +200,7 @@ class PrivateNode:
                 while not await self._answers():
                     if self._dead.is_set():
                         raise self._ended()
+                    heed_cancellation()  # what looks for an answer may have lost the one by which the time ends
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise BrokerError(

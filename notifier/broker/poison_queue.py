@@ -95,11 +95,13 @@ class Held:
         async def arrive(message: DeliveredMessage) -> None:
             self._arrived.put_nowait(message)
 
-        await self._answered(self._channel.basic_qos(prefetch_count=most, timeout=_PATIENCE))
-        name = f"look-{self._consumers:06}"
-        await self._answered(
-            self._channel.basic_consume(self._topology.poison, arrive, consumer_tag=name, timeout=_PATIENCE)
-        )
+        async def consume() -> None:
+            name = f"look-{self._consumers:06}"
+            async with asyncio.timeout(_PATIENCE):  # aiormq's own `timeout` can lose a cancellation in Python 3.11
+                await self._channel.basic_qos(prefetch_count=most)
+                await self._channel.basic_consume(self._topology.poison, arrive, consumer_tag=name)
+
+        await self._answered(consume())
         self._consumers += 1
         self._room = most
 

@@ -20,9 +20,12 @@ from notifier.broker import connection
 from notifier.broker.connection import Link, was_cut
 from notifier.broker.inspect import Look
 from notifier.broker.kept_record import KeptRecord
+from notifier.broker.node import PrivateNode
+from notifier.broker.poison_queue import Held
 from notifier.broker.record import Record, is_marked
 from notifier.broker.reshaping import exists
 from notifier.broker.topology import Topology
+from notifier.errors import BrokerError
 
 
 class Losing:
@@ -168,3 +171,44 @@ async def test_one_that_comes_while_a_refusal_does_ends_who_asked(what: str) -> 
     ask, refusal = ASKING[what]
     asked = Losing(refusal())
     assert (await ended(ask(Thrown(asked, answered)), asked)).cancelled()
+
+
+async def test_one_that_comes_together_with_the_answer_that_messages_are_coming_ends_the_taking() -> None:
+    begun, answer = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def basic_qos(*, prefetch_count: int, timeout: float | None = None) -> None:
+        begun.set()
+        await (asyncio.wait_for(answer, timeout) if timeout else answer)  # as aiormq does
+
+    async def gone(_: str) -> None: ...
+
+    channel: Any = SimpleNamespace(basic_qos=basic_qos, basic_consume=answered)
+    look: Any = SimpleNamespace(queue=gone)
+
+    async def take() -> None:
+        async for _ in Held(look, channel, TOPOLOGY, 1).each():
+            pass
+
+    taking = asyncio.create_task(take())
+    await begun.wait()
+    answer.set_result(None)
+    taking.cancel()
+    await asyncio.wait([taking])
+    assert taking.cancelled()
+
+
+async def test_a_node_that_does_not_answer_in_time_did_not_boot() -> None:
+    booting = asyncio.Event()
+    booting.set()
+    node: Any = SimpleNamespace(
+        _timeout=0.01,
+        _booting=booting,
+        _dead=asyncio.Event(),
+        _answers=Losing(False),
+        _files=SimpleNamespace(complaint=lambda: "nothing"),
+    )
+    booted = asyncio.create_task(PrivateNode._booted(node))
+    await asyncio.wait([booted], timeout=2)
+    assert booted.cancel() is False, "it went on"
+    with pytest.raises(BrokerError, match="did not boot"):
+        booted.result()
