@@ -6,8 +6,8 @@ import asyncio
 
 
 def is_cancelled() -> bool:
-    """Whether the running task, or a timeout around it, is to end. A CancelledError may as well come from something that
-    it awaited and that somebody else cancelled.
+    """Whether the running task, or what a timeout is around, is to end. A CancelledError may as well come from what it
+    awaited and somebody else cancelled.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -29,9 +29,9 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from notifier import logs
-from notifier.cancellation import heed_cancellation, is_cancelled
 from notifier.broker import fields
 from notifier.broker.transport import Transport
+from notifier.cancellation import heed_cancellation, is_cancelled
 from notifier.errors import BrokerUnreachable, ConfigurationError, NotifierError
 from notifier.settings import without_password
 

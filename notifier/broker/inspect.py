@@ -15,8 +15,9 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from notifier.broker import declare
-from notifier.broker.connection import heed_cancellation, open_once, throw_away, was_cut
+from notifier.broker.connection import open_once, throw_away, was_cut
 from notifier.broker.topology import Exchange, Queue, Topology
+from notifier.cancellation import heed_cancellation
 from notifier.errors import BrokerError
 
 #: Seconds for one answer. A quorum queue without a majority does not answer at all.

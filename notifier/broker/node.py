@@ -24,9 +24,9 @@ from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from notifier.broker import guard
-from notifier.broker.connection import heed_cancellation
 from notifier.broker.installation import DELAYED_PLUGIN, epmd, has_plugin, installed, plugin_directories
 from notifier.broker.node_files import NodeFiles, Ports
+from notifier.cancellation import heed_cancellation
 from notifier.errors import BrokerError, NoBroker
 
 __all__ = ["PrivateNode", "installed"]
