@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
@@ -183,7 +184,7 @@ class _Pruning:
             for leaving in list(self._going):
                 if why := await self._in_use(leaving):
                     await self._keep(leaving, why)
-                elif not await self._deleted(leaving):
+                elif not await _to_its_end(self._deleted(leaving)):
                     await self._keep(leaving, "something came in while it was deleted; it is there again")
                 else:
                     self.pruned.gone.append(leaving.name)
@@ -291,6 +292,16 @@ class _Pruning:
 
     async def _state(self, queue: Queue) -> QueueState:
         return await self._look.queue(queue.name) or QueueState(0, 0)
+
+
+async def _to_its_end(deleting: Coroutine[Any, Any, bool]) -> bool:
+    """Its result. A cancellation has to wait: what was caught meanwhile is nowhere but in our hands."""
+    task = asyncio.create_task(deleting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def _put_back(channel: Channel, queue: Queue, message: DeliveredMessage) -> None:

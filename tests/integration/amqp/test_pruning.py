@@ -144,6 +144,27 @@ async def test_what_comes_in_at_the_very_moment_of_the_deletion_is_not_lost(
     await bench.take(topology.work_queue(GONE))
 
 
+async def test_what_comes_in_at_the_last_moment_survives_a_cancellation_of_the_prune(
+    broker, topology, lean, bench: Bench, grown, monkeypatch
+) -> None:
+    delete = Channel.queue_delete
+
+    async def cancelled_meanwhile(channel: Channel, name: str = "", *arguments, **named):
+        if name == topology.work_queue(GONE):
+            await bench.publish("", name, b"last", message_id="last-1")
+        deleted = await delete(channel, name, *arguments, **named)
+        if name == topology.work_queue(GONE):
+            prunes.cancel()
+        return deleted
+
+    monkeypatch.setattr(Channel, "queue_delete", cancelled_meanwhile)
+    prunes = asyncio.create_task(pruned(broker.url, lean))
+    await asyncio.wait([prunes])
+    monkeypatch.undo()
+    assert prunes.cancelled()
+    assert [each.body for each in await bench.take(topology.work_queue(GONE))] == [b"last"]
+
+
 async def test_what_a_service_still_consumes_stays_and_goes_on_being_fed(
     broker, topology, lean, bench: Bench, grown
 ) -> None:
