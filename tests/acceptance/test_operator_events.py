@@ -112,7 +112,7 @@ async def test_operators_are_told_once_of_a_process_that_keeps_ending(broker, na
         variables = environment(
             broker.url, namespace, NOTIFIER_LADDER="1s", NOTIFIER_LADDERS__SLOW="2s", NOTIFIER_MACHINE="vm-1",
             NOTIFIER_OPERATIONS__URL=f"{office.url}/ops", NOTIFIER_OPERATIONS__INTERVAL="3",
-            NOTIFIER_OPERATIONS__EVENTS="slot.degraded",
+            NOTIFIER_OPERATIONS__EVENTS="slot.degraded,merchant.disabled",
         )  # fmt: skip
         async with running(variables, "--no-api", whole=True) as service, operator_of(variables) as operator:
             for epoch in range(1, restart.BUDGET + 2):
@@ -134,10 +134,14 @@ async def test_operators_are_told_once_of_a_process_that_keeps_ending(broker, na
             (key,) = await until_keys(operator, "told/", 1)
             assert (key["key"], key["value"]["id"]) == ("told/slot.degraded/tier:2s", told["id"])
 
-            # it goes on, with another end, and is told again neither by this agent nor by a new one
+            # a new agent finds the same, knows that it was told, and tells only what is new
             await operator.ask("restart", {"to": "agent"}, timeout=60)
-            await service.event("child.restarted", slot="tier:2s", epoch=restart.BUDGET + 2)
-            os.kill(service.pid("2s"), signal.SIGKILL)
-            await service.event("child.ended", slot="tier:2s", epoch=restart.BUDGET + 2)
+            fields = {"url": f"{office.url}/gone"}
+            await ask_agent(operator, "merchants.change", op="add", merchant="gone", who="test", fields=fields)
+            await ask_agent(operator, "merchants.change", op="disable", merchant="gone", who="test")
+            await office.wait_for(lambda received: "merchant.disabled" in events(received), timeout=60)
             assert await service.stop() == 0
-        assert len(office.received) == 1
+        assert sorted(json.loads(request.body)["type"] for request in office.received) == [
+            "merchant.disabled",
+            "slot.degraded",
+        ]
