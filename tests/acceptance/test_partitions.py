@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from notifier.domain.tier import Tier
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, operator_of
-from tests.acceptance.service import ROOMY, environment, notifier, running, runtime_dir
+from tests.acceptance.service import ROOMY, RunningService, environment, notifier, running, runtime_dir
 from tests.conftest import TIERS
 from tests.integration.amqp.queues import Bench
 
@@ -87,6 +87,25 @@ async def flowing(producer: Producer, url: str) -> AsyncIterator[None]:
     finally:
         over.set()
         await flowing
+
+
+async def serving(services: Sequence[RunningService], process: str, attempts: int) -> RunningService:
+    """Which of them serves a partition, once one of them tells of so many more attempts there."""
+
+    def told(service: RunningService) -> int:
+        return sum(event["event"] == "attempt" and event["process"] == process for event in service.events)
+
+    waiting = {
+        asyncio.create_task(service.several(told(service) + attempts, "attempt", process=process)): service
+        for service in services
+    }
+    done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    found = done.pop()
+    await found
+    return waiting[found]
 
 
 async def received_once(merchant: Simulator, accepted: list[str], attempts: int = 1) -> None:
@@ -180,16 +199,22 @@ async def test_two_machines_and_the_death_of_a_process_while_the_number_changes(
     first = environment(broker.url, namespace, NOTIFIER_LADDER="1s", **ROOMY)
     second = machine(first, "second")
     deaths: list[float] = []
-    async with Simulator() as merchant, running(first) as one, running(second), Producer(first) as producer:
+    async with (
+        Simulator() as merchant,
+        running(first) as one,
+        running(second) as two,
+        Producer(first) as producer,
+    ):
         async with flowing(producer, merchant.url):
-            for number in (4, 2):
+            for number, attempts in ((4, 1), (2, 100)):  # as soon as it serves at all, and after a second or two
                 await changed_to(first, number)
                 fed = {f"tier:1s.{partition}" for partition in range(4)}
                 for variables in (first, second):
                     await until_slots(variables, {"tier:1s", *fed})
-                os.kill(one.pid_of("tier:1s.0"), death)
+                served = await serving((one, two), "tier 1s.0", attempts)
+                os.kill(pid := served.pid_of("tier:1s.0"), death)
                 deaths.append(time.time() * 1000)
-                await one.event("child.ended", slot="tier:1s.0")
+                await served.event("child.ended", pid=pid)
         await merchant.wait_for(lambda all_: set(producer.accepted) <= {each.webhook_id for each in all_}, timeout=60)
         await all_empty(bench, Topology(namespace, (Tier(1),)))
     seen = Counter(each.webhook_id for each in merchant.received)
