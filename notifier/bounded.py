@@ -16,11 +16,15 @@ class HoldingOn(TimeoutError):
     """It was cancelled, got the time to end, and goes on."""
 
 
+class CancelledItself(RuntimeError):
+    """It ended by a cancellation that nobody else made."""
+
+
 async def bounded(work: Coroutine[Any, Any, T], seconds: float, grace: float = 0.0) -> T:
     """Its result. Raises TimeoutError when it is not over in time, also if it holds on against its cancellation.
 
-    grace: seconds for it to end, once it is cancelled by the time or by whoever waits here. It is left behind after
-    that; if it was the time, HoldingOn says so.
+    grace: seconds for it to end, once it is cancelled by the time or by whoever waits here. If it was the time, what it
+    returns by then counts; it is left behind after that, and HoldingOn says so. Raises CancelledItself if it did.
     """
     task = asyncio.create_task(work)
     try:
@@ -30,9 +34,12 @@ async def bounded(work: Coroutine[Any, Any, T], seconds: float, grace: float = 0
         raise
     if not done:
         await _cut(task, grace)
-        raise HoldingOn if grace and not task.done() else TimeoutError
-    if task.cancelled():  # by itself: no cancellation of ours
-        raise RuntimeError("it cancelled itself")
+        if not task.done():
+            raise HoldingOn if grace else TimeoutError
+        if task.cancelled():
+            raise TimeoutError
+    elif task.cancelled():  # no cancellation of ours
+        raise CancelledItself("it cancelled itself")
     return task.result()
 
 

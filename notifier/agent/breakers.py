@@ -49,7 +49,7 @@ class Breakers:
         known = self._open.get(merchant)
         if known is None:
             return None
-        if known.due > (now := self._clock()) + self._longest + MARGIN:
+        if known.due > (now := self._clock()) + max(self._longest, PATIENCE) + MARGIN:
             known.due = now
         return known.due
 

@@ -202,6 +202,7 @@ class PrivateNode:
                         raise self._ended()
                     heed_cancellation()  # what looks for an answer may have lost the one by which the time ends
                     await asyncio.sleep(0.05)
+                heed_cancellation()
         except TimeoutError:
             raise BrokerError(
                 f"the private RabbitMQ node did not boot in {self._timeout:.0f} s:\n{self._files.complaint()}"

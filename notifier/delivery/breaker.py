@@ -35,6 +35,11 @@ PROBE_GRACE = 5.0
 _REMEMBERED = 5000
 
 
+def longest(settings: Breaker) -> float:
+    """Seconds for which one may be open at a time."""
+    return max(settings.pause, settings.longest_pause)
+
+
 class State(StrEnum):
     """Of one breaker."""
 
@@ -102,7 +107,7 @@ class Breakers:
         if circuit is None or circuit.state is State.CLOSED:
             return None
         left = circuit.until - self._clock()
-        if left <= 0 or left > self._settings.longest_pause + self._patience:  # that long only if a clock was set
+        if left <= 0 or left > longest(self._settings) + self._patience:  # that long only if a clock was set
             return None
         return _sentence(circuit)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from notifier import logs
-from notifier.bounded import HoldingOn, bounded
+from notifier.bounded import CancelledItself, HoldingOn, bounded
 from notifier.broker.connection import cancelled_by_owner
 from notifier.domain.merchant import Merchant
 from notifier.domain.notification import Notification
@@ -76,6 +76,8 @@ class UserCallback:
                     seconds=self._timeout,
                     hint="it goes on against its cancellation: does it catch CancelledError?",
                 )
+        except CancelledItself:
+            outcome = Outcome.failed(f"{self._name} cancelled itself")
         return replace(outcome, duration=time.monotonic() - began)
 
     async def _judged(self, notification: Notification) -> Outcome:

@@ -98,6 +98,8 @@ class CarefulStart:
         else:
             logs.event("careful.work", logging.DEBUG, key=key, deaths=deaths)
             await self._witness.claim([*self._still_working(), key])
+            if delivery.stale:  # the master stood still for that long: it comes again, here or on another machine
+                return
             task = self._room.take(delivery)
         if task is None:
             return

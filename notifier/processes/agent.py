@@ -40,7 +40,7 @@ from notifier.agent.watched import watched
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
-from notifier.delivery.breaker import PROBE_GRACE
+from notifier.delivery.breaker import PROBE_GRACE, longest
 from notifier.delivery.facts import Recorder
 from notifier.domain.merchant import Merchant
 from notifier.errors import RegistryUnreadable
@@ -88,9 +88,7 @@ class AgentProcess:
         self._registrar = Registrar(
             self._database, ReplicaWriter(state_dir / FILE), self._push, self._fleet.changed, time.time, settings
         )
-        self._breakers = Breakers(
-            time.time, max(settings.breaker.longest_pause, settings.egress.timeout + PROBE_GRACE, breakers.PATIENCE)
-        )
+        self._breakers = Breakers(time.time, longest(settings.breaker) + settings.egress.timeout + PROBE_GRACE)
         allowance = Allowance(settings.isolation, self._breakers, time.time)
         self._intake = Intake(
             settings.amqp_urls,

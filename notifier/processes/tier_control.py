@@ -197,6 +197,8 @@ class TierControl:
         if self._going is not None:
             await asyncio.wait([self._going])  # who gives up waiting here must not end it: it has the queue to leave
             self._going = None
+            if self._ending:
+                return
         self._room.open()
         await self._consumer.take_again()
 

@@ -196,6 +196,15 @@ def test_each_probe_that_fails_doubles_the_pause_to_a_bound() -> None:
     assert pauses == [30, 60, 120, 200, 200]
 
 
+def test_a_pause_that_is_longer_than_the_longest_is_kept() -> None:
+    """A moment that is further ahead was told before a clock was set; this one was not."""
+    stage = Stage(pause=300, longest_pause=60)
+    stage.attempts("-" * 20)
+    assert stage.breakers.refusal("m") is not None
+    stage.now -= 3600
+    assert stage.breakers.refusal("m") is None
+
+
 def test_a_probe_that_is_lost_makes_room_for_another() -> None:
     stage = Stage()
     stage.attempts("-" * 20)

@@ -79,19 +79,18 @@ class Stage:
         )
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "FOLLOWER_TIMEOUT", 0.05)
-
-
-async def test_a_resume_that_is_not_in_time_does_not_end_the_leaving_it_waits_for(short: None) -> None:
+async def test_a_resume_that_is_not_in_time_does_not_end_the_leaving_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Strict order: what runs is over first, which takes longer than a resume may while the broker takes nothing."""
+    monkeypatch.setattr(mirror, "FOLLOWER_TIMEOUT", 0.05)
     stage = Stage()
     await stage.control.follow()
     assert await stage.push("pause/all", True) == {}
     assert await stage.push("pause/all", None) == {"pause/all": "took longer than 0.05 s"}
     assert await stage.push("pause/all", None) == {"pause/all": "took longer than 0.05 s"}, "told again, still so"
     assert not stage.room.is_open
+    monkeypatch.undo()
     stage.room.idle.set()
     assert await stage.push("pause/all", None) == {}
     assert stage.room.is_open

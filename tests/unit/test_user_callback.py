@@ -136,6 +136,32 @@ async def test_one_that_took_too_long_may_put_its_things_in_order(
     assert (outcome.error, in_order) == (ErrorClass.TIMEOUT, True)
 
 
+async def test_what_it_returns_although_its_time_is_over_counts(shop: ModuleType) -> None:
+    """The merchant has been told: an attempt that failed would be made again."""
+
+    async def tell(_: Notification) -> Outcome:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Outcome.ok("told at the last moment")
+        raise AssertionError
+
+    outcome = await attempted(shop, tell, timeout=0.01)
+    assert (outcome.acknowledged, outcome.detail) == (True, "told at the last moment")
+
+
+async def test_one_that_cancels_itself_is_a_failed_attempt(shop: ModuleType) -> None:
+    async def tell(_: Notification) -> Outcome:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        return Outcome.ok()
+
+    outcome = await attempted(shop, tell)
+    assert (outcome.acknowledged, outcome.detail) == (False, "shop:tell cancelled itself")
+
+
 async def test_a_cancellation_by_us_stays_one(shop: ModuleType) -> None:
     running = asyncio.Event()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -45,6 +45,7 @@ class Master:
 
     callback: Scripted
     claims: list[list[str]] = field(default_factory=list)
+    before_answer: Callable[[], Awaitable[None]] | None = None
     calls_at_claim: list[int] = field(default_factory=list)
     calmed: bool = False
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -54,6 +55,8 @@ class Master:
             self.claims.append(list(keys))
             self.calls_at_claim.append(len(self.callback.calls))
             self._news.notify_all()
+        if self.before_answer is not None:
+            await self.before_answer()
 
     async def calm(self) -> None:
         self.calmed = True
@@ -251,6 +254,39 @@ async def test_quiet_for_want_of_a_connection_does_not_end_the_careful_time(
         await start.over()
         await start.stage.settled(2)
     assert [claim for claim in start.master.claims if claim] == [[key] for key in keys]
+
+
+async def test_what_went_stale_while_the_master_stood_still_is_left_to_whoever_has_it_now(
+    broker, topology: Topology, bench: Bench, declared: None
+) -> None:
+    """Which may be another machine; here it comes again as soon as there is a connection."""
+    (key,) = await after_a_death(bench, topology, 1)
+    callback = Scripted(Outcome.ok())
+    async with (
+        Proxy(broker.url) as proxy,
+        careful_start(broker.url, topology, callback, consumer_urls=proxy.url) as start,
+    ):
+        answered = asyncio.Event()
+
+        async def cut() -> None:
+            start.master.before_answer = None
+            proxy.refusing = True
+            proxy.cut()
+            while start.stage.consumer.connected:  # noqa: ASYNC110  the end of a connection is nobody's event here
+                await asyncio.sleep(0.01)
+            answered.set()
+
+        start.master.before_answer = cut
+        async with asyncio.timeout(10):
+            await answered.wait()
+        done, _ = await asyncio.wait([start.running], timeout=0.3)
+        assert not done
+        assert callback.calls == []
+        proxy.refusing = False
+        await start.over()
+        await start.stage.settled(1)
+    assert start.master.claims == [[key], [key], []]
+    assert len(callback.calls) == 1
 
 
 async def test_a_cut_in_the_careful_time_ends_neither_it_nor_a_notification(
