@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, case, func
+from sqlalchemy import Table, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from notifier.domain.fact import Kind
@@ -24,6 +24,11 @@ __all__ = ["BadFact", "FactWriter", "Written"]
 
 #: How often a batch is tried that another transaction is in the way of (a deadlock): the other is done by then.
 _TRIES = 3
+#: Notifications whose merchants are asked for in one statement.
+_AT_ONCE = 5000
+_OWNERS = select(notifications.c.id, notifications.c.merchant).where(
+    notifications.c.id.in_(bindparam("ids", expanding=True))
+)
 #: Columns of a notification that are taken together from one fact: that with the greatest place.
 _GROUPS = {
     "status_of": ("status", "reason", "detail"),
@@ -109,6 +114,22 @@ class FactWriter:
         if notifications.name not in self._statements:
             self._statements[notifications.name] = self._merging()
         await connection.execute(self._statements[notifications.name], rows)
+        await self._refuse_strangers(connection, rows)
+
+    async def _refuse_strangers(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
+        """An id is one notification's, of one merchant: what is told of another's under it must not become what is sent
+        to this one. Looked at after the rows were written, which nobody else can until the transaction ends.
+        """
+        for first in range(0, len(rows), _AT_ONCE):
+            piece = {row["id"] for row in rows[first : first + _AT_ONCE]}
+            owners = await connection.execute(_OWNERS, {"ids": sorted(piece)})
+            owner = {one.id: one.merchant for one in owners}
+            for row in rows[first : first + _AT_ONCE]:
+                if row["merchant"] and owner[row["id"]] != row["merchant"]:
+                    raise BadFact(
+                        f"notification {row['id']} is merchant {owner[row['id']]}'s, and this tells of merchant "
+                        f"{row['merchant']}: ids must differ from merchant to merchant"
+                    )
 
     def _merging(self) -> Any:
         """INSERT of what a fact says, or UPDATE of what more it says than the row."""
@@ -116,7 +137,7 @@ class FactWriter:
         old, new = notifications.c, insert.excluded
         most, least = ("max", "min") if self._database.dialect == "sqlite" else ("greatest", "least")
         changed: dict[str, Any] = {
-            "merchant": case((new.merchant > old.merchant, new.merchant), else_=old.merchant),
+            "merchant": case((old.merchant == "", new.merchant), else_=old.merchant),
             "accepted_at": getattr(func, least)(old.accepted_at, new.accepted_at),
             "updated_at": getattr(func, most)(old.updated_at, new.updated_at),
             "run": getattr(func, most)(old.run, new.run),

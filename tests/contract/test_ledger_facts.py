@@ -205,6 +205,27 @@ async def test_an_attempt_without_payload_may_come_before_all_else(database: Dat
     assert (found["payload"], found["status"], found["step"], found["accepted_at"]) == (PAYLOAD, "attempted", 2, NOW)
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_is_told_of_another_merchant_under_an_id_that_is_taken_is_refused_and_changes_nothing(
+    database: Database, writer: FactWriter, together: bool
+) -> None:
+    """Else what was held for one would be sent to the other, who has its own url and secret."""
+    ours = told.held(notification("order-42", merchant="shop-a", payload=b"of a"), HoldReason.BLOCKED)
+    other = notification("order-42", merchant="shop-b", payload=b"of b")
+    theirs = [told.accepted(other, NOW + 5), told.attempted(other, at=NOW + 6), told.completed(other, NOW + 7)]
+    if not together:
+        await writer.write([ours])
+    for fact in theirs:
+        with pytest.raises(
+            BadFact, match=r"order-42 is merchant shop-.'s, and this tells of merchant shop-.: ids must"
+        ):
+            await writer.write([ours, fact])
+    await writer.write([ours])
+    found = await row(database, "order-42")
+    assert (found["merchant"], found["payload"], found["stands"], found["run"]) == ("shop-a", b"of a", "held", 0)
+    assert await rows(database, attempts) == []
+
+
 async def test_only_the_first_two_kibibytes_of_an_answer_are_kept_byte_for_byte(
     database: Database, writer: FactWriter
 ) -> None:

@@ -44,9 +44,10 @@ DECISIONS = st.sampled_from(
 def facts(draw: st.DrawFn) -> Told:
     """One fact of one of two notifications, as ours or as another's program may tell it."""
     number = draw(NUMBERS)
+    name, merchant = draw(st.sampled_from([("ntf_1", "m1"), ("ntf_2", "m2")]))
     one = notification(
-        draw(st.sampled_from(["ntf_1", "ntf_2"])),
-        merchant=draw(st.sampled_from(["m1", "m2"])),
+        name,
+        merchant=merchant,
         run=draw(RUNS),
         attempt=number,
         step=number - 1,
