@@ -53,9 +53,10 @@ class Cancelling:
             raise NotFound(f"the ledger knows no notification {notification!r:.140}")
         if is_finished(stored.stands):
             raise Conflict(f"{notification} is finished: it is {stored.stands}")
-        # It may be held without the ledger knowing yet, or be released in this very moment: so the next run is given up
-        # as well, and is the one in which it ends; within the run in which it is held it would stay held.
-        run = stored.run + 1
+        # It may be held without the ledger knowing yet, or be released in this very moment and be held again in the run
+        # of that release: so the next two runs are given up as well, and it ends in the last of them; within a run in
+        # which it is held it would stay held.
+        run = stored.run + 2
         now_ms = int(self._clock() * 1000)
         live = await self._registrar.cancel(notification, run, self._said(who, why), now_ms + self._longest(stored))
         # from here on it is cancelled, whatever the database does

@@ -59,7 +59,8 @@ class Publisher:
         self._link = Link(urls, name, self._prepare, confirms=True)
         self._name = name
         self._unconfirmed: dict[str, float] = {}
-        self._refused: dict[tuple[str, str], float] = {}
+        #: Since when, and when last, the broker refused what goes there.
+        self._refused: dict[tuple[str, str], tuple[float, float]] = {}
         self._prepared = 0.0
         self._newest_confirmed = 0.0
         self._watch: asyncio.Task[None] | None = None
@@ -187,8 +188,11 @@ class Publisher:
 
     def _doubt(self, exchange: str, routing_key: str) -> None:
         """Begin a new connection when refusals on this one have lasted for long."""
-        now = time.monotonic()
-        since = self._refused.setdefault((exchange, routing_key), now)
+        now, key = time.monotonic(), (exchange, routing_key)
+        since, last = self._refused.get(key, (now, now))
+        if now - last > _DOUBT:  # nothing went there meanwhile, so nothing is known of that time
+            since = now
+        self._refused[key] = since, now
         if now - max(since, self._prepared) > _DOUBT:
             logs.event("publish.doubted", logging.WARNING, refused_s=round(now - since, 1), to=routing_key)
             self._prepared = now  # once, not by each that is refused meanwhile

@@ -50,8 +50,9 @@ class Database:
         self._turn: Any = asyncio.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
 
     @classmethod
-    async def open(cls, url: str, *, read_only: bool = False) -> Database:
+    async def open(cls, url: str, *, read_only: bool = False, patient: bool = False) -> Database:
         """Open it and make sure that it answers. url: as in the settings. read_only: nothing can be written through it.
+        patient: a statement may take as long as it takes, as one that makes an index of millions of rows.
 
         A SQLite file that is missing is made, readable by this user alone, in a directory that is made likewise; not
         so when read_only. Raises DatabaseUnavailable.
@@ -60,7 +61,7 @@ class Database:
         if address.get_backend_name() == "sqlite":
             engine = _open_sqlite(Path(address.database or ""), read_only)
         else:
-            engine = _open_postgresql(url, read_only)
+            engine = _open_postgresql(url, read_only, None if patient else STATEMENT)
         database = cls(engine)
         event.listen(engine.sync_engine, "handle_error", _put_into_words(place(engine.url)))
         try:
@@ -175,13 +176,13 @@ def _see_to(file: Path, read_only: bool) -> None:
         raise unavailable.said(str(file), error.strerror or str(error)) from None
 
 
-def _open_postgresql(url: str, read_only: bool) -> AsyncEngine:
+def _open_postgresql(url: str, read_only: bool, statement: float | None) -> AsyncEngine:
     async def connect() -> asyncpg.Connection[Any]:
         # the address as it stands: asyncpg reads what psql reads, sslmode included
         return await asyncpg.connect(
             url,
             timeout=PATIENCE,
-            command_timeout=STATEMENT,
+            command_timeout=statement,
             server_settings={
                 "application_name": "notifier",
                 "default_transaction_read_only": "on" if read_only else "off",

@@ -64,6 +64,14 @@ class Filter:
             )
         return self if self.status else replace(self, status=frozenset(STATUSES) - {"completed"})
 
+    def by_index(self) -> list[Filter]:
+        """Filters that match the same together, each by one index: of a merchant that has everything delivered, several
+        statuses at once would be looked for in all that it ever had.
+        """
+        if self.merchant is None or len(self.status) < 2:
+            return [self]
+        return [replace(self, status=frozenset({status})) for status in sorted(self.status)]
+
     def conditions(self) -> list[ColumnElement[bool]]:
         """As SQL, to be joined by AND."""
         columns = notifications.c

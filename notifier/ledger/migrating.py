@@ -32,7 +32,7 @@ async def migrate(url: str) -> tuple[str | None, str]:
     Safe while others do the same: they wait for each other, and the later ones find nothing to do. Raises
     DatabaseMismatch for a database of a newer version or of something else, DatabaseUnavailable.
     """
-    database = await Database.open(url)
+    database = await Database.open(url, patient=True)
     try:
         async with _alone(url), database.begin() as connection:
             if database.dialect == "postgresql":

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import RowMapping, Select, func, select, tuple_
 
 from notifier.errors import InvalidInput
 from notifier.ledger import shown
@@ -62,11 +62,14 @@ class Page:
 async def list_notifications(database: Database, wanted: Filter, after: str | None, limit: int) -> Page:
     """One page, the newest accepted first. after: `next` of the page before. Raises InvalidInput for another text."""
     newest_first = notifications.c.accepted_at.desc(), notifications.c.id.desc()
-    query = select(*SUMMARY).where(*wanted.conditions()).order_by(*newest_first).limit(limit + 1)
-    if after is not None:
-        query = _after(query, after)
+    found: dict[str, RowMapping] = {}
     async with database.connect() as connection:
-        rows = (await connection.execute(query)).mappings().all()
+        for part in wanted.by_index():
+            query = select(*SUMMARY).where(*part.conditions()).order_by(*newest_first).limit(limit + 1)
+            if after is not None:
+                query = _after(query, after)
+            found |= {row["id"]: row for row in (await connection.execute(query)).mappings()}
+    rows = sorted(found.values(), key=lambda row: (row["accepted_at"], row["id"]), reverse=True)
     more = len(rows) > limit
     rows = rows[:limit]
     return Page([shown.notification(row) for row in rows], _cursor(rows[-1]) if more and rows else None)

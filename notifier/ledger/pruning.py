@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, delete, exists, or_, select, update
+from sqlalchemy import Column, ColumnElement, Table, and_, delete, exists, or_, select, tuple_, update
 
 from notifier.ledger.database import Database
 from notifier.ledger.schema import attempts, claims, events, notifications, replays
@@ -14,7 +14,9 @@ from notifier.sections import Retention
 
 #: Rows of each kind in one piece.
 PIECE = 500
-_DAY_MS = 86_400_000
+#: Rows that are looked at for one piece of payloads.
+_LOOKED_AT = 5000
+_DAY_MS, _MINUTE_MS = 86_400_000, 60_000
 #: The answer to an idempotency key counts for 24 h; whoever is late with its clock finds it all the same.
 _CLAIMS_MS = 2 * _DAY_MS
 
@@ -28,7 +30,9 @@ class Pruner:
         self._notifications = int(retention.notifications * _DAY_MS)
         # "days that anything is kept" counts for attempts too
         self._attempts = min(int(retention.attempts * _DAY_MS), self._notifications)
-        self._payloads_gone = -1
+        self._payloads_gone = (-1, "")
+        #: What is told late, or ended with a clock that was behind, is no more than a day late.
+        self._late = max(_DAY_MS - self._payloads, _MINUTE_MS)
 
     async def prune(self, now_ms: int) -> int:
         """One piece of each kind; returns how many rows it was, 0 when nothing is left. Raises DatabaseUnavailable."""
@@ -44,27 +48,38 @@ class Pruner:
     async def _prune_payloads(self, before: int) -> int:
         """Payload and headers: without them nothing can be sent again, and what happened can still be looked up.
 
-        What was looked at once is not looked at again: behind it lie all that are kept without their payload.
+        What was looked at once is not looked at again. Also those that are kept without their payload are counted in a
+        piece: after a start they are all there is for long, and to look for 500 others among them in one statement
+        takes longer than one may.
         """
         columns = notifications.c
+        place = tuple_(columns.finished_at, columns.id)
         query = (
-            select(columns.id, columns.finished_at)
-            .where(columns.finished_at >= self._payloads_gone, columns.finished_at < before)
-            .where(columns.payload.is_not(None))
-            .order_by(columns.finished_at)
-            .limit(PIECE)
+            select(columns.id, columns.finished_at, columns.payload.is_not(None).label("has_payload"))
+            .where(columns.finished_at >= self._payloads_gone[0], columns.finished_at < before)
+            .where(place > self._payloads_gone)
+            .order_by(columns.finished_at, columns.id)
+            .limit(_LOOKED_AT)
         )
         async with self._database.connect() as connection:
             found = (await connection.execute(query)).all()
-        if found:
+        ids = [row.id for row in found if row.has_payload][:PIECE]
+        if ids:
             async with self._database.begin() as connection:
                 await connection.execute(
                     update(notifications)
-                    .where(columns.id.in_([row.id for row in found]), columns.finished_at < before)
+                    .where(columns.id.in_(ids), columns.finished_at < before)
                     .values(payload=None, headers=None)
                 )
-        self._payloads_gone = found[-1].finished_at if len(found) == PIECE else max(before - _DAY_MS, -1)
-        return len(found)
+        if len(ids) == PIECE:
+            last = next(row for row in found if row.id == ids[-1])
+        elif len(found) == _LOOKED_AT:
+            last = found[-1]
+        else:
+            self._payloads_gone = (max(before - self._late, -1), "")
+            return len(ids)
+        self._payloads_gone = (last.finished_at, last.id)
+        return max(1, len(ids))
 
     async def _prune_notifications(self, before: int) -> int:
         """With everything that is known of them."""

@@ -79,6 +79,7 @@ class TierControl:
         self._started = False
         self._ending = False
         self._going: asyncio.Task[None] | None = None
+        self._widening: asyncio.Task[None] | None = None
         self._blocked: dict[str, str] = {}
         self._pauses: set[str] = set()
         self._chosen: dict[str, dict[str, Any]] = {"prefetch": {}, "concurrency": {}, "rate": {}, "log-level": {}}
@@ -168,13 +169,29 @@ class TierControl:
         if not self._room.strict:
             self._consumer.widen(self.prefetch)
             return
-        self._room.shut()
-        await self._room.give_back()
-        await self._room.drained()
-        self._consumer.widen(self.prefetch)
-        if not self.paused and not self._ending:
-            await self._consumer.consuming()
-            self._room.open()
+        self._widening = self._widening or asyncio.create_task(self._widen_strictly())
+        widening = self._widening
+        await asyncio.wait([widening])  # who gives up waiting here must not end it half-way, with the room shut
+        widening.result()
+
+    async def _widen_strictly(self) -> None:
+        try:
+            while not self._ending:
+                wanted = self.prefetch
+                self._room.shut()
+                await self._room.give_back()
+                await self._room.drained()
+                if self._ending:
+                    return
+                self._consumer.widen(wanted)
+                if not self.paused:
+                    await self._consumer.consuming()
+                if wanted == self.prefetch:
+                    break
+            if not self.paused and not self._ending:
+                self._room.open()
+        finally:
+            self._widening = None
 
     async def _pause(self) -> None:
         self._room.shut()
@@ -216,8 +233,8 @@ class TierControl:
             await self._take_prefetch()
 
     async def _take_prefetch(self) -> None:
-        if self._consumer.prefetch == self.prefetch:
-            return
+        if self._ending or (self._consumer.prefetch == self.prefetch and self._widening is None):
+            return  # who drains would only lose what it still has in hand
         await self.widen()
         if self._started:
             with contextlib.suppress(TimeoutError):

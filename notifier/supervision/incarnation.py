@@ -103,7 +103,11 @@ class Incarnation:
 
     async def start(self, on_line: OnLine | None) -> None:
         """Exec the program with one end of a new socketpair. Raises OSError if that is not possible."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            self.sheet.close()
+            raise
         with theirs:  # the child's copy must be the only one, or its end would never be seen
             try:
                 self._process = await self._exec(theirs.fileno(), on_line)

@@ -30,7 +30,7 @@ async def reach(slots: Sequence[Slot], entry: Entry, *, timeout: float, critical
 async def _reached(slot: Slot, entry: Entry, timeout: float, critical: bool) -> dict[str, Any]:
     child = slot.child
     here = {"slot": slot.name, "epoch": slot.epoch}
-    if child is None:  # the next one gets the whole state before it does anything
+    if child is None or not child.joined:  # the next one, or this one, gets the whole state before it does anything
         return {**here, "result": "gone"}
     try:
         async with asyncio.timeout(timeout):

@@ -239,8 +239,8 @@ class Slot:
         self._become(State.STARTING, now)
         self._departure, self._obeyed, self._told, self._warned, self._drifts = None, Wish.RUN, "", False, 0
         self._hung_at = None
-        child = Incarnation(self._program, self.epoch, self._limits.drain, self._suspects, self._post, self._wake)
-        try:
+        try:  # already its sheet may find no room, or no descriptor: that is no end of the service
+            child = Incarnation(self._program, self.epoch, self._limits.drain, self._suspects, self._post, self._wake)
             await child.start(self._on_line)
         except OSError as error:
             self._plan_restart(f"could not be started: {self._program.argv[0]}: {error.strerror}", now, ready_for=0.0)

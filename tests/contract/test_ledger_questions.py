@@ -298,3 +298,24 @@ async def test_an_empty_ledger_has_no_newest_attempt_and_no_heads(database: Data
 async def test_the_payload_is_the_same_byte_for_byte(database: Database) -> None:
     await write(database, told.accepted(notification()))
     assert await notifications.payload(database, "ntf_1") == PAYLOAD
+
+
+async def test_of_one_merchant_several_statuses_are_read_each_by_its_index_and_paged_as_one(database: Database) -> None:
+    many = [notification(f"n{n}", merchant="m1") for n in range(12)]
+    facts = [told.held(each, HoldReason.BLOCKED, NOW + n) if n % 3 else told.exhausted(each, NOW + n)
+             for n, each in enumerate(many)]  # fmt: skip
+    await write(database, *facts, told.completed(notification("done", merchant="m1")), told.accepted(
+        notification("other", merchant="m2")))  # fmt: skip
+    wanted = Filter.parse({"merchant": "m1", "status": "held,exhausted,stopped"})
+    assert len(wanted.by_index()) == 3
+    seen: list[str] = []
+    after: str | None = None
+    while True:
+        page = await notifications.list_notifications(database, wanted, after, 5)
+        seen += [item["id"] for item in page.items]
+        after = page.next
+        if after is None:
+            break
+    whole = await notifications.list_notifications(database, Filter.parse({"merchant": "m1"}), None, 100)
+    assert seen == [item["id"] for item in whole.items if item["id"] != "done"]
+    assert len(seen) == 12

@@ -114,6 +114,20 @@ async def test_it_goes_in_small_pieces(database: Database, monkeypatch: pytest.M
     assert await stands(database) == ([], [], [], [])
 
 
+async def test_after_a_start_those_without_payload_are_passed_piece_by_piece(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are a year's, and whoever looks for others among them all at once is cut off before it has found any."""
+    monkeypatch.setattr(pruning, "PIECE", 3)
+    monkeypatch.setattr(pruning, "_LOOKED_AT", 4)
+    await write(database, *(fact for n in range(10) for fact in delivered(f"old_{n}", NOW + n)))
+    await pieces(Pruner(database, KEPT), NOW + 11 * DAY)
+    await write(database, *(fact for n in range(4) for fact in delivered(f"new_{n}", NOW + 2 * DAY)))
+    again = Pruner(database, KEPT)
+    assert await pieces(again, NOW + 12 * DAY + 5 * 3_600_000) == [1, 1, 2, 2, 0]
+    assert (await stands(database))[1] == []
+
+
 async def test_many_that_ended_in_the_same_moment_all_lose_their_payload(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 
 import pytest
 from toys.stage import NEVER, PATIENCE, Stage, alive
 
-from notifier.supervision import master, restart, rolling
+from notifier.supervision import incarnation, master, restart, rolling, stacks
 from notifier.supervision.departure import Limits
 from notifier.supervision.slot import State
 
@@ -104,6 +105,31 @@ async def test_more_than_five_restarts_in_a_minute_are_called_degraded_and_it_is
         assert stage.master.status()["slots"][0]["degraded"] is True
         assert len(stage.told("child.degraded")) == 1
         assert stage.master.status()["slots"][1]["degraded"] is False
+
+
+async def test_no_room_for_what_a_process_needs_before_its_start_is_no_end_of_the_service(
+    quick_restarts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full or removed directory for temporary files, or no descriptor left."""
+    async with Stage("good", "good") as stage:
+        await stage.event("service.ready")
+        first, room = stage.master.slots[0], stacks.Sheet
+        refused = 0
+
+        def full() -> stacks.Sheet:
+            nonlocal refused
+            refused += 1
+            if refused <= 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return room()
+
+        monkeypatch.setattr(incarnation.stacks, "Sheet", full)
+        assert first.child is not None
+        os.kill(first.child.pid, signal.SIGKILL)
+        backoff = await stage.event("child.backoff", slot="toy:0")
+        assert "No space left on device" in backoff["reason"]
+        await stage.event("child.ready", slot="toy:0", epoch=4)
+        assert refused == 3
 
 
 async def test_a_degraded_slot_that_is_healthy_for_a_minute_has_recovered(

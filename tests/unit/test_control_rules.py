@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.errors import BadAddress, BadFrame, BadState, InvalidInput, NoAnswer, PeerGone
-from notifier.supervision import addresses, desired, moments, restart
+from notifier.supervision import addresses, desired, moments, push, restart
 from notifier.supervision.channel import Body
 from notifier.supervision.departure import Limits
 from notifier.supervision.desired import Desired, Entry
@@ -318,3 +319,14 @@ def test_a_heartbeat_ends_the_silence_and_garbage_is_none() -> None:
     assert (vitals.version, vitals.paused, vitals.statistics) == (3, True, {"a": 1})
     with pytest.raises(BadFrame):
         vitals.beat({"version": "x"}, 130)
+
+
+async def test_a_process_that_has_not_said_hello_is_not_killed_for_a_push_it_cannot_have_heard() -> None:
+    """It gets the whole state before it works, so it has nothing to answer yet."""
+    condemned: list[str] = []
+    starting = SimpleNamespace(joined=False, feed=SimpleNamespace(poke=lambda: None))
+    slot = SimpleNamespace(name="toy:0", epoch=3, child=starting, condemn=lambda epoch, why: condemned.append(why))
+    entry = Entry("block/m", True, 7, "ada", None, 0.0, None)
+    told = await push.reach(cast("list[Slot]", [slot]), entry, timeout=0.01, critical=True)
+    assert told == [{"slot": "toy:0", "epoch": 3, "result": "gone"}]
+    assert condemned == []

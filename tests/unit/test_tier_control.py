@@ -45,6 +45,8 @@ class Queue:
     def __init__(self, prefetch: int) -> None:
         self.prefetch = prefetch
         self.there = True
+        self.connected = asyncio.Event()
+        self.connected.set()
 
     def widen(self, prefetch: int) -> None:
         self.prefetch = prefetch
@@ -56,6 +58,7 @@ class Queue:
         self.there = True
 
     async def consuming(self) -> object:
+        await self.connected.wait()
         return self
 
 
@@ -106,3 +109,45 @@ async def test_a_prefetch_that_was_set_before_a_careful_start_is_what_shares_are
     stage.careful = False
     await stage.control.widen()
     assert (stage.consumer.prefetch, stage.room.turns.prefetch) == (value, value)
+
+
+async def test_a_prefetch_that_is_set_while_the_broker_is_away_leaves_no_tier_shut_in_strict_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes longer than a follower may, and the value is in force from then on: asked again, it is not done yet."""
+    monkeypatch.setattr(mirror, "FOLLOWER_TIMEOUT", 0.05)
+    stage = Stage()
+    stage.room.idle.set()
+    await stage.control.follow()
+    stage.consumer.connected.clear()
+    for _ in range(2):
+        assert await stage.push("set/tier:1s/prefetch", 50) == {"set/tier:1s/prefetch": "took longer than 0.05 s"}
+    assert not stage.room.is_open
+    monkeypatch.undo()
+    stage.consumer.connected.set()
+    assert await stage.push("set/tier:1s/prefetch", 50) == {}
+    assert stage.room.is_open
+    assert (stage.consumer.prefetch, stage.room.turns.prefetch) == (50, 50)
+
+
+async def test_a_prefetch_that_is_taken_back_before_it_was_in_force_leaves_no_tier_shut_in_strict_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mirror, "FOLLOWER_TIMEOUT", 0.05)
+    stage = Stage()
+    await stage.control.follow()
+    assert await stage.push("set/tier:1s/prefetch", 50) == {"set/tier:1s/prefetch": "took longer than 0.05 s"}
+    monkeypatch.undo()
+    taking_back = asyncio.create_task(stage.push("set/tier:1s/prefetch", None))
+    stage.room.idle.set()
+    assert await taking_back == {}
+    assert stage.room.is_open
+    assert (stage.consumer.prefetch, stage.room.turns.prefetch) == (200, 200)
+
+
+async def test_a_drain_is_not_cut_by_a_change_of_the_prefetch() -> None:
+    stage = Stage(strict=False)
+    await stage.control.follow()
+    stage.control.end()
+    assert await stage.push("set/tier:1s/prefetch", 50) == {}
+    assert stage.consumer.prefetch == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -283,7 +283,7 @@ async def test_a_replay_of_a_delivered_one_is_on_its_way_like_any_other(stage: S
     answer = await stage.cancelling.cancel("n1", "alice", None)
     assert answer["status"] == "stopped"
     ((_, run, _),) = stage.registrar.cancelled
-    assert run == 2
+    assert run == 3
     now = await row(stage.database, "n1")
     assert (now["status"], now["stands"]) == ("completed", "stopped")
 
@@ -299,7 +299,7 @@ async def test_what_is_cancelled_is_cancelled_also_when_the_database_goes_away_t
     monkeypatch.setattr(stage.writer, "write", down)
     assert (await stage.cancelling.cancel("n1", "alice", None))["status"] == "stopped"
     (told,) = await stage.bench.facts(stage.topology.ledger, 1)
-    assert (told["kind"], told["notification"], told["run"]) == ("stopped", "n1", 1)
+    assert (told["kind"], told["notification"], told["run"]) == ("stopped", "n1", 2)
 
 
 async def test_a_job_that_is_stopped_sends_no_more(stage: Stage) -> None:
@@ -333,22 +333,25 @@ async def test_a_filter_that_there_is_not_is_refused(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("held_first", [False, True], ids=["waits in the broker", "is held"])
-async def test_what_is_cancelled_ends_and_its_next_run_is_given_up_as_well(stage: Stage, held_first: bool) -> None:
+async def test_what_is_cancelled_ends_and_its_next_runs_are_given_up_as_well(stage: Stage, held_first: bool) -> None:
     climbing = notification("n1", ladder=DEFAULT)
     facts = held(climbing) if held_first else attempts(climbing, NextTier(Tier(5), 1), Tier(0))
     await stage.store(*facts)
     answer = await stage.cancelling.cancel("n1", "alice", "refunded")
     assert (answer["status"], answer["live"]) == ("stopped", {"live": 1, "of": 1})
     ((name, run, until),) = stage.registrar.cancelled
-    assert (name, run) == ("n1", 1)
+    assert (name, run) == ("n1", 2)
     assert until > stage.now[0] * 1000 + DEFAULT.total * 1000
     now = await row(stage.database, "n1")
     assert (now["status"], now["reason"], now["detail"]) == ("stopped", "cancelled", "cancelled by alice: refunded")
     await stage.store(*held(climbing))
     assert (await row(stage.database, "n1"))["status"] == "stopped", "also when it turns out to have been held"
+    await stage.store(*held(replace(climbing, run=1)))
+    now = await row(stage.database, "n1")
+    assert (now["status"], now["stands"]) == ("stopped", "stopped"), "or released in that moment, and held again"
     with pytest.raises(Conflict, match="n1 is finished: it is stopped"):
         await stage.cancelling.cancel("n1", "alice", None)
-    assert (await stage.replaying.one("n1", "bob"))["run"] == 2, "beyond what was given up"
+    assert (await stage.replaying.one("n1", "bob"))["run"] == 3, "beyond what was given up"
 
 
 async def test_what_is_delivered_while_it_is_cancelled_counts_as_delivered(stage: Stage) -> None:

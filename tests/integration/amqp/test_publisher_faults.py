@@ -10,6 +10,7 @@ from proxy import Proxy
 from publishing import message, publishing
 from queues import Bench
 
+from notifier.broker import publisher as module
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
 from notifier.domain.tier import Tier
@@ -165,3 +166,17 @@ async def test_a_cut_while_the_connection_is_being_made_is_only_another_attempt(
         proxy.cut()
         await publisher.publish(message(), topology.work, "0s")
     assert await bench.ready(topology.work_queue(WORK)) == 1
+
+
+@pytest.mark.parametrize(("moments", "doubted"), [((0, 3600), 0), ((0, 4, 8, 12), 1)])
+async def test_refusals_are_doubted_when_they_last_and_not_when_there_was_one_long_ago(
+    topology: Topology, monkeypatch: pytest.MonkeyPatch, moments: tuple[float, ...], doubted: int
+) -> None:
+    """A new connection repeats whatever is unconfirmed on the old one."""
+    publisher = Publisher(["amqp://127.0.0.1:1/"], topology, "test")
+    began, reopened = 1e6, []
+    monkeypatch.setattr(publisher._link, "reopen", lambda: reopened.append(1))
+    for moment in moments:
+        monkeypatch.setattr(module.time, "monotonic", lambda moment=moment: began + moment)
+        publisher._doubt(topology.work, "0s")
+    assert len(reopened) == doubted
