@@ -32,6 +32,8 @@ _SILENCE = 5.0
 #: Seconds of refusals after which the channel is doubted: RabbitMQ 3.10 never tells a channel that was refused for a
 #: length limit that the limit is gone, when it went with its policy (rabbit_fifo, evaluate_limit). A fresh one asks.
 _DOUBT = 10.0
+#: Seconds after which a refusal has nothing to do with the one before it: what is refused is published again sooner.
+_LONG_AGO = 60.0
 #: Seconds after which an unconfirmed publish counts as forgotten, if others that began `_SILENCE` later were confirmed;
 #: a broker that is merely slow, or under an alarm, confirms nothing. RabbitMQ 3.10 forgets one that met a quorum queue
 #: between two leaders (rabbit_fifo_client: rejected, leader undefined), and all that follow it on its channel.
@@ -190,7 +192,7 @@ class Publisher:
         """Begin a new connection when refusals on this one have lasted for long."""
         now, key = time.monotonic(), (exchange, routing_key)
         since, last = self._refused.get(key, (now, now))
-        if now - last > _DOUBT:  # nothing went there meanwhile, so nothing is known of that time
+        if now - last > _LONG_AGO:  # nothing went there meanwhile, so nothing is known of that time
             since = now
         self._refused[key] = since, now
         if now - max(since, self._prepared) > _DOUBT:
