@@ -101,7 +101,7 @@ class Field:
         does not tell of one that was released within the last seconds, for as old may its counts be; the ledger does.
         """
         ids = {each.id for each in self.load.sent}
-        for _ in range(_LOOKS):
+        for _ in range(min(_LOOKS, int(self.drain))):  # where something is lost it never ends
             status = await self.books.rows(_STATUS)
             arrivals = list(self.receiver.arrivals)
             rows = await self.books.rows("SELECT notification, number, started, status FROM attempts")
