@@ -13,6 +13,7 @@ from aiohttp import web
 from tests.acceptance.control import Producer, operator_of, until_keys
 from tests.acceptance.ledger import Ledger
 from tests.acceptance.service import environment, running
+from tests.serving import served
 
 
 class SlowMerchant:
@@ -31,14 +32,12 @@ class SlowMerchant:
         self._now = 0
 
     async def __aenter__(self) -> Self:
-        self._runner = web.ServerRunner(web.Server(self._answer))
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._served = served(self._answer)
+        self.url = await self._served.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        await self._served.__aexit__(None, None, None)
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         self._now += 1

@@ -22,6 +22,7 @@ from tests.acceptance.control import Producer, operator_of, until_slot
 from tests.acceptance.service import RunningService, environment, running
 from tests.acceptance.test_partitions import machine
 from tests.conftest import TIERS
+from tests.serving import served
 
 MERCHANTS = [f"shop-{number}" for number in range(12)]
 #: The tiers by the number of the attempt: each notification climbs once.
@@ -82,14 +83,12 @@ class Receiver:
         self._news = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
-        self._runner = web.ServerRunner(web.Server(self._answer, handler_cancellation=True))
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._served = served(self._answer, cancelled=True)
+        self.url = await self._served.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        await self._served.__aexit__(None, None, None)
 
     async def until(self, true: Callable[[], object], what: str, timeout: float = 60) -> None:
         try:

@@ -15,6 +15,7 @@ from notifier.domain.outcome import ErrorClass
 from notifier.simulator import Simulator
 from notifier.webhook import connector
 from notifier.webhook.names import MOST_ADDRESSES, MOST_JUDGED, GuardedNames
+from tests.serving import served
 
 REFUSED = "the guard refused {} ({}), which is where rebound.test leads: allow it with NOTIFIER_EGRESS__ALLOW"
 
@@ -135,16 +136,8 @@ async def test_a_redirect_leads_nowhere(opened: list[int], status: int, location
         hosts.append(str(request.url))
         return aiohttp.web.Response(status=status, headers={"Location": location, "Refresh": f"0; url={location}"})
 
-    server = aiohttp.web.ServerRunner(aiohttp.web.Server(answer))
-    await server.setup()
-    site = aiohttp.web.TCPSite(server, "127.0.0.1", 0)
-    await site.start()
-    try:
-        port = server.addresses[0][1]
-        async with a_webhook() as webhook:
-            outcome = await webhook(a_notification(f"http://127.0.0.1:{port}/"), a_merchant())
-        assert (outcome.error, outcome.status) == (ErrorClass.STATUS, status)
-        assert (len(hosts), len(opened)) == (1, 1)
-        assert location not in outcome.detail
-    finally:
-        await server.cleanup()
+    async with served(answer) as url, a_webhook() as webhook:
+        outcome = await webhook(a_notification(f"{url}/"), a_merchant())
+    assert (outcome.error, outcome.status) == (ErrorClass.STATUS, status)
+    assert (len(hosts), len(opened)) == (1, 1)
+    assert location not in outcome.detail
