@@ -109,7 +109,7 @@ async def _row(broker: BrokerUnderTest, fault: Fault, repeats: int, per_second: 
             around=fault.around,
             drain=terms.drain,
         ) as field:
-            return Row.of(fault.name, repeats, await bout(field, fault, repeats, terms.evidence))
+            return Row.of(fault.name, repeats, *await bout(field, fault, repeats, terms.evidence))
     except Exception as error:  # the others are still worth knowing
         traceback.print_exc()
         return Row.unjudged(fault.name, f"{type(error).__name__}: {error}")
@@ -119,7 +119,8 @@ def _tell(row: Row) -> None:
     print(
         f"  {row.fault}: {'good' if row.good else 'FAILED'}: sent {row.sent}, lost {row.lost}, early {row.early}, "
         f"duplicated {row.duplicated}, held {row.held}, "
-        f"recovered p50 {row.recover_p50:.1f} s, max {row.recover_max:.1f} s; took {row.took:.0f} s",
+        f"recovered p50 {row.recover_p50:.1f} s, max {row.recover_max:.1f} s; took {row.took:.0f} s"
+        f"{f', {row.struck_again} struck again' if row.struck_again else ''}",
         file=sys.stderr,
         flush=True,
     )

@@ -27,7 +27,7 @@ _REQUESTS = 30.0
 async def agent_killed(field: Field, number: int) -> Window:
     """kill -9 of the agent."""
     began, restored = await field.service.kill("agent")
-    return Window(began, began, restored)
+    return Window(began, began, restored, relayed=True)
 
 
 async def api_killed(field: Field, number: int) -> Window:
@@ -101,7 +101,7 @@ def stood_still(*groups: Sequence[str]) -> Strike:
         ):
             raise DidNotBite("requests came while all tier processes stood still")
         await field.service.ready()
-        return Window(began, ended, time.time() * 1000, spans=tuple(spans))
+        return Window(began, ended, time.time() * 1000, spans=tuple(spans), relayed="agent" in slots)
 
     return strike
 

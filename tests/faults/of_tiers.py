@@ -12,7 +12,7 @@ from tests.faults.errors import DidNotBite
 from tests.faults.fault import Strike
 from tests.faults.field import Field
 from tests.faults.service import TIERS
-from tests.faults.verdict import Window
+from tests.faults.verdict import ON_THE_WIRE_MS, Window
 
 #: The arrival at the point that is deadly: so many come through first.
 _NTH = 20
@@ -58,8 +58,9 @@ async def _hanging(field: Field, fired: Path) -> AsyncIterator[None]:
 
 
 def _was_calling(field: Field, came: int, died: float, attempt: int) -> None:
-    """Requests had come, and none of them was answered before the death."""
-    calling = sum(arrival.attempt == attempt and arrival.moment < died for arrival in field.receiver.arrivals[came:])
+    """Requests had come, or were on the wire, and none of them was answered before the death."""
+    read = died + ON_THE_WIRE_MS
+    calling = sum(arrival.attempt == attempt and arrival.moment < read for arrival in field.receiver.arrivals[came:])
     if calling < _NTH // 2:
         raise DidNotBite(f"{calling} requests were under way at the death")
 

@@ -17,7 +17,8 @@ _MOST_SAID = 5
 @dataclass(frozen=True, slots=True)
 class Row:
     """One fault. recover_*: seconds. per_second: notifications. day: of the run. problem: if it could not be judged.
-    took: seconds for all of it, with the service's start and the drain.
+    took: seconds for all of it, with the service's start and the drain. struck_again: strikes that had no effect, made
+    again; they are none of the repeats.
     """
 
     fault: str
@@ -34,6 +35,7 @@ class Row:
     day: str = ""
     held: int = 0
     took: float = 0.0
+    struck_again: int = 0
 
     @property
     def good(self) -> bool:
@@ -41,7 +43,7 @@ class Row:
         return not self.violations and self.problem is None
 
     @classmethod
-    def of(cls, fault: str, repeats: int, verdict: Verdict) -> Row:
+    def of(cls, fault: str, repeats: int, verdict: Verdict, struck_again: int = 0) -> Row:
         """From a verdict."""
         said: list[str] = []
         for kind, count in tally(verdict).items():
@@ -60,6 +62,7 @@ class Row:
             round(max(verdict.recovered), 1),
             tuple(said),
             held=verdict.held,
+            struck_again=struck_again,
         )
 
     @classmethod
@@ -96,10 +99,15 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     lines += [
         f"| {row.fault} | {row.repeats} | {row.sent:,} | {row.lost} | {row.early} | {row.duplicated} | {row.held} "
-        f"| {row.recover_p50:.1f} | {row.recover_max:.1f} | {'' if row.good else 'FAILED'} |"
+        f"| {row.recover_p50:.1f} | {row.recover_max:.1f} | {_remark(row)} |"
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def _remark(row: Row) -> str:
+    again = f"{row.struck_again} struck again" if row.struck_again else ""
+    return again if row.good else "FAILED"
 
 
 def between_markers(page: str, table: str) -> str:

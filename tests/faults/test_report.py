@@ -36,6 +36,12 @@ def test_the_table_says_which_fault_failed() -> None:
     assert lines[-3] == "| the fault | 3 | 1,200 | 1 | 2 | 3 | 4 | 2.0 | 4.0 |  |"
 
 
+def test_the_table_says_what_was_struck_again() -> None:
+    again = Row.of("the fault", 10, Verdict(1200, 0, 0, 3, [4.0]), 2)
+    assert markdown([again]).splitlines()[-1].endswith("| 4.0 | 4.0 | 2 struck again |")
+    assert markdown([replace(again, violations=("lost: n",))]).splitlines()[-1].endswith("| FAILED |")
+
+
 def test_rows_of_faults_that_were_not_run_are_kept_in_the_order_of_the_faults() -> None:
     old = [replace(row(), fault=name, sent=1) for name in ("b", "gone", "a")]
     kept = read(json.dumps(as_json(old)))

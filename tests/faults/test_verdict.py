@@ -174,7 +174,7 @@ def test_what_a_dying_broker_was_handing_on_may_be_in_two_queues(due: float, han
     [
         pytest.param(6000.0, True, [], id="while the broker that had died confirmed nothing yet"),
         pytest.param(6000.0, False, ["doubled"], id="after another fault had ended"),
-        pytest.param(8500.0, True, ["doubled"], id="when it confirmed again"),
+        pytest.param(8600.0, True, ["doubled"], id="when it confirmed again"),
     ],
 )
 def test_a_publish_to_a_broker_that_has_no_leaders_yet_may_be_made_again(
@@ -207,6 +207,24 @@ def test_only_what_was_in_flight_in_a_span_may_come_twice(first: float, spans: b
     handed_in = sent(at=STRUCK + first - 1000)
     handed_in.confirmed = handed_in.began = handed_in.enqueued_at
     verdict = judged([handed_in], [came(STRUCK + first), came(STRUCK + first + 3000)], windows=[window])
+    assert list(tally(verdict)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("first", "relayed", "kinds"),
+    [
+        pytest.param(450.0, False, [], id="on the wire"),
+        pytest.param(550.0, False, ["doubled"], id="too late for the wire"),
+        pytest.param(950.0, True, [], id="by the broker and a tier"),
+        pytest.param(1050.0, True, ["doubled"], id="too late for that"),
+    ],
+)
+def test_what_was_handed_to_a_tier_at_the_fault_arrives_later_than_what_was_on_the_wire(
+    first: float, relayed: bool, kinds: list[str]
+) -> None:
+    window = Window(STRUCK, STRUCK, STRUCK + 2000, relayed=relayed)
+    arrivals = [came(STRUCK + first), came(STRUCK + first + 5000)]
+    verdict = judged([sent(at=STRUCK - 9000)], arrivals, windows=[window])
     assert list(tally(verdict)) == kinds
 
 

@@ -25,8 +25,11 @@ from dataclasses import dataclass, field
 #: What two clocks' whole milliseconds can differ by: the producer's stamp and the broker's TTL are both cut off.
 GRAIN_MS = 2.0
 #: How long before a fault something may have come that was in a process's hands when it struck; and how long after,
-#: since what had been sent is read by the merchants a moment later.
-IN_HAND_MS, ON_THE_WIRE_MS = 1000.0, 250.0
+#: since what had been sent is read by the merchants a moment later. A process that takes the place of a dead one needs
+#: longer than that to stand.
+IN_HAND_MS, ON_THE_WIRE_MS = 1000.0, 500.0
+#: The same where what was struck does not call merchants itself: what it had published goes by the broker and a tier.
+RELAYED_MS = 1000.0
 #: `isolation.concurrency` as it is by default. All first attempts are of one tier process here, all others of another.
 CAP = 20
 #: From here on an attempt counts as late, for the time to recover.
@@ -93,6 +96,7 @@ class Window:
     then has such moments in it. handing: the broker died, and with it what handed on what was due just then: such a
     message may be in the queue it left and in the one it went to. Until its queues have leaders again, which is after
     it has booted, it may keep a publish that it does not confirm, which is then made again.
+    relayed: what was struck hands notifications to the tiers, as the agent does when it releases them.
     spans: from when to when something was really broken, between began and ended, of a fault that lasts longer than
     what it breaks; none when that is all the time. What was in flight in none of them was not in flight at the fault.
     """
@@ -103,6 +107,7 @@ class Window:
     shifted: bool = False
     handing: bool = False
     spans: tuple[tuple[float, float], ...] = ()
+    relayed: bool = False
 
     def meets(self, start: float, end: float) -> bool:
         """Whether something that was in flight from start to end was so at the fault."""
@@ -112,9 +117,9 @@ class Window:
         """Whether a publish that was under way from start to its confirm at end was in flight at the fault."""
         return self.meets(start, end) or (self.handing and self._meets(((self.began, self.restored),), start, end))
 
-    @staticmethod
-    def _meets(spans: Sequence[tuple[float, float]], start: float, end: float) -> bool:
-        return any(start - ON_THE_WIRE_MS <= ended and end + IN_HAND_MS >= began for began, ended in spans)
+    def _meets(self, spans: Sequence[tuple[float, float]], start: float, end: float) -> bool:
+        wire = RELAYED_MS if self.relayed else ON_THE_WIRE_MS
+        return any(start - wire <= ended and end + IN_HAND_MS >= began for began, ended in spans)
 
 
 @dataclass(frozen=True, slots=True)
