@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults import files
 from tests.faults.errors import DidNotBite
 from tests.faults.receiver import Receiver
 from tests.faults.simulated import Simulated, simulated
@@ -54,7 +55,7 @@ class World:
 
     def name(self, **fates: str) -> None:
         """From now on these names, to which `.test` is added, have an address, or `fail`, `hang` or `kill`."""
-        _replace(self._place / "names", json.dumps({f"{name}.test": fate for name, fate in fates.items()}))
+        files.put(self._place / "names", json.dumps({f"{name}.test": fate for name, fate in fates.items()}))
 
     def asked(self, name: str) -> int:
         """How often somebody looked up this name, to which `.test` is added."""
@@ -65,7 +66,7 @@ class World:
         """Set a process's wall clock wrong by so many seconds; 0 sets it right."""
         clock = self._place / f"clock.{pid}"
         if ahead:
-            _replace(clock, str(ahead))
+            files.put(clock, str(ahead))
         else:
             clock.unlink(missing_ok=True)
             clock.with_name(f"{clock.name}.seen").unlink(missing_ok=True)
@@ -78,12 +79,6 @@ class World:
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise DidNotBite(f"process {pid} never looked at its clock") from None
-
-
-def _replace(file: Path, text: str) -> None:
-    fresh = file.with_name(f"{file.name}.fresh")
-    fresh.write_text(text)
-    fresh.replace(file)
 
 
 class Small:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from tests.faults import files
 from tests.faults.errors import DidNotBite
 from tests.faults.fault import Strike
 from tests.faults.field import Field
@@ -32,7 +33,7 @@ def killed_at(point: str) -> Strike:
         fired.unlink(missing_ok=True)
         came, began = len(field.receiver.arrivals), time.time() * 1000
         async with _hanging(field, fired) if point == "during-callback" else contextlib.nullcontext():
-            armed.write_text(str(_NTH))
+            files.put(armed, str(_NTH))  # a point that finds it empty fails on the notification that is there
         restored = await field.service.died(standing)
         died = _moment(fired)
         if point != "during-callback":
