@@ -294,8 +294,9 @@ async def test_ctrl_c_twice_does_not_wait_and_names_the_lines_that_nobody_confir
             process.stdin.write(lines(3).encode())
             assert len(await ids_of(process, 3)) == 3
             proxy.downward.clear()
-            process.stdin.write(lines(5).removeprefix(lines(3)).encode())
-            await proxy.asked(2 * 100)
+            more = "".join(line(id=f"n{number}", payload="x" * 5000) + "\n" for number in (3, 4))
+            process.stdin.write(more.encode())
+            await proxy.asked(2 * 5000)  # nothing but both of them is so long
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
             async with asyncio.timeout(20):
