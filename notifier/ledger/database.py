@@ -132,7 +132,7 @@ def place(url: URL) -> str:
 
 
 def _open_sqlite(file: Path, read_only: bool) -> AsyncEngine:
-    _see_to(file, read_only)
+    see_to(file, read_only)
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(file)),
         connect_args={"timeout": PATIENCE},
@@ -162,8 +162,8 @@ def _open_sqlite(file: Path, read_only: bool) -> AsyncEngine:
     return engine
 
 
-def _see_to(file: Path, read_only: bool) -> None:
-    """SQLite's file, for its user alone (its log takes over the mode)."""
+def see_to(file: Path, read_only: bool) -> None:
+    """Have SQLite's file, for its user alone (its log takes over the mode). Raises DatabaseUnavailable."""
     try:
         if not read_only:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

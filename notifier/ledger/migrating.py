@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from notifier.errors import DatabaseMismatch, DatabaseUnavailable
-from notifier.ledger.database import Database, driver_url, place
+from notifier.ledger.database import Database, driver_url, place, see_to
 from notifier.ledger.schema import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -32,14 +32,15 @@ async def migrate(url: str) -> tuple[str | None, str]:
     Safe while others do the same: they wait for each other, and the later ones find nothing to do. Raises
     DatabaseMismatch for a database of a newer version or of something else, DatabaseUnavailable.
     """
-    database = await Database.open(url, patient=True)
-    try:
-        async with _alone(url), database.begin() as connection:
-            if database.dialect == "postgresql":
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-            return await connection.run_sync(_upgrade, place(driver_url(url)))
-    finally:
-        await database.close()
+    async with _alone(url):
+        database = await Database.open(url, patient=True)
+        try:
+            async with database.begin() as connection:
+                if database.dialect == "postgresql":
+                    await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                return await connection.run_sync(_upgrade, place(driver_url(url)))
+        finally:
+            await database.close()
 
 
 async def check(database: Database, name: str) -> None:
@@ -57,11 +58,14 @@ def head() -> str:
 
 @contextlib.asynccontextmanager
 async def _alone(url: str) -> AsyncIterator[None]:
-    """SQLite's driver cannot wait for the lock in the middle of a migration, so those of one machine queue here."""
+    """SQLite's driver cannot wait for the lock in the middle of a migration, nor for others that put a new file into
+    WAL mode at the same moment, so those of one machine queue here.
+    """
     address = driver_url(url)
     if address.get_backend_name() != "sqlite":
         yield
         return
+    see_to(Path(address.database or ""), read_only=False)
     file = f"{address.database}.migrating"
     try:
         lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -57,6 +59,27 @@ async def test_migrating_says_what_was_and_what_is(database_url: str) -> None:
 async def test_several_machines_migrate_at_once_and_one_of_them_does_it(database_url: str) -> None:
     done = await asyncio.gather(*(migrate(database_url) for _ in range(4)))
     assert sorted(str(before) for before, _ in done) == [*[migrating.head()] * 3, "None"]
+
+
+async def test_a_new_file_is_opened_by_one_migration_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # SQLite does not wait for another that puts a new file into WAL mode: it fails with "database is locked"
+    file = tmp_path / "ledger.db"
+    opened = []
+    open_database = Database.open
+
+    def is_locked() -> bool:
+        with open(f"{file}.migrating") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        return True
+
+    async def open_and_look(url: str, **ways: bool) -> Database:
+        opened.append(is_locked())
+        return await open_database(url, **ways)
+
+    monkeypatch.setattr(Database, "open", open_and_look)
+    await asyncio.gather(*(migrate(f"sqlite:///{file}") for _ in range(3)))
+    assert opened == [True] * 3
 
 
 async def test_a_migrated_database_passes_the_check(database: Database) -> None:
