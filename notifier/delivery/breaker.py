@@ -31,6 +31,10 @@ _DOUBT = 12
 ALIKE = 5.0
 #: Seconds that a probe may take longer than its callback, before another one may go.
 PROBE_GRACE = 5.0
+#: Seconds after the pause in which the probe is no new notification, but the oldest that is held: the agent lets it go.
+#: Where many are new one of them would always be first, and who acknowledges second attempts only would never be tried
+#: with one.
+OLDEST_FIRST = 2.0
 #: Closed breakers that are remembered.
 _REMEMBERED = 5000
 
@@ -101,22 +105,26 @@ class Breakers:
         self._began = steady()
         self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
 
-    def refusal(self, merchant: str) -> str | None:
-        """Why no attempt is to be made now; None means it may, by all this breaker knows."""
+    def refusal(self, merchant: str, *, new: bool = False) -> str | None:
+        """Why no attempt is to be made now; None means it may, by all this breaker knows. new: of what was neither
+        attempted before nor held.
+        """
         circuit = self._circuits.get(merchant)
         if circuit is None or circuit.state is State.CLOSED:
             return None
         left = circuit.until - self._clock()
-        if left <= 0 or left > longest(self._settings) + self._patience:  # that long only if a clock was set
+        if left > longest(self._settings) + self._patience:  # that long only if a clock was set
             return None
-        return _sentence(circuit)
+        if left > 0:
+            return _sentence(circuit)
+        return _OLDEST_FIRST if new and left > -OLDEST_FIRST else None
 
-    def pass_(self, merchant: str) -> str | None:
+    def pass_(self, merchant: str, *, new: bool = False) -> str | None:
         """As `refusal`, in the moment before an attempt: where one may be made as a probe, this is the probe.
 
         After it comes `attempted`, or `withdrawn`.
         """
-        refusal = self.refusal(merchant)
+        refusal = self.refusal(merchant, new=new)
         circuit = self._circuits.get(merchant)
         if refusal is None and circuit is not None and circuit.state is not State.CLOSED:
             circuit.ours = True
@@ -312,6 +320,9 @@ class Breakers:
             "of": circuit.of,
         }
         self._changed(merchant, told)
+
+
+_OLDEST_FIRST = "its breaker is open, and the oldest that is held goes first, to see whether it answers again"
 
 
 def _sentence(circuit: _Circuit) -> str:

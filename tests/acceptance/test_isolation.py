@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
+from notifier.delivery.breaker import OLDEST_FIRST
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, operator_of, until_keys
@@ -33,7 +35,8 @@ async def test_what_one_tier_learned_of_a_failing_merchant_all_know_and_a_restar
         assert {event["notification"] for event in held} == set(failed)
         await operator.ask("restart", {"to": "tier:2s"}, timeout=60)
         assert len(failing.received) == 4
-        await asyncio.sleep(max(0.0, key["value"]["until"] / 1000 - time.time()))  # there is no other sign of it
+        probed_from = key["value"]["until"] / 1000 + OLDEST_FIRST  # there is no other sign of it
+        await asyncio.sleep(max(0.0, probed_from - time.time()))
         probe = await producer.send(["m"], mended.url, 1)
         await service.event("breaker", state="closed", merchant="m")
         assert len(mended.received) == 1
@@ -57,6 +60,37 @@ async def test_who_acknowledges_each_second_attempt_is_not_cut_off_for_failing_e
         await service.several(6, "attempt", tier="2s", decision="complete")
         assert len(merchant.received) == 2 * len(early + late)
         assert not [event for event in service.events if event["event"] in ("breaker", "held")]
+
+
+async def test_who_fails_each_first_attempt_is_back_after_one_probe_however_much_is_new(broker, namespace) -> None:
+    """The probe is the oldest that is held, here a second attempt, and no new one of the many that come."""
+    variables = environment(
+        broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_BREAKER__ATTEMPTS="4", NOTIFIER_BREAKER__PAUSE="4"
+    )
+    async with (
+        Simulator(default=Script.parse("500,ok")) as merchant,
+        running(variables, "--no-api", whole=True) as service,
+        Producer(variables) as producer,
+    ):
+        await producer.send(["m"], merchant.url, 4)
+        opened = await service.event("breaker", state="open", merchant="m")
+        enough = asyncio.Event()
+        traffic = asyncio.create_task(_new_ones(producer, merchant.url, enough))
+        try:
+            closed = await service.event("breaker", timeout=30, state="closed", merchant="m")
+        finally:
+            enough.set()
+            await traffic
+        told = service.events[service.events.index(opened) : service.events.index(closed) + 1]
+        assert [event["state"] for event in told if event["event"] == "breaker"] == ["open", "half-open", "closed"]
+
+
+async def _new_ones(producer: Producer, url: str, enough: asyncio.Event) -> None:
+    """Twenty a second, or so."""
+    while not enough.is_set():
+        await producer.send(["m"], url, 2)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(enough.wait(), 0.1)
 
 
 async def test_a_hanging_merchant_holds_up_nobody_and_every_notification_is_accounted_for(broker, namespace) -> None:

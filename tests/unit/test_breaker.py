@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifier.delivery.breaker import Breakers, State
+from notifier.delivery.breaker import OLDEST_FIRST, Breakers, State
 from notifier.domain.ladder import PRESETS
 from notifier.sections import Breaker, Isolation
 from notifier.settings import Settings
@@ -182,6 +182,29 @@ def test_after_the_pause_one_probe_goes_and_the_others_wait_for_it() -> None:
     assert stage.state == "closed"
     assert stage.told[-1] == ("m", None)
     assert stage.breakers.pass_("m") is None
+
+
+def test_a_new_notification_is_no_probe_while_the_oldest_that_is_held_may_still_come() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    assert "is open until" in str(stage.breakers.pass_("m", new=True))
+    stage.now = stage.last["until"] / 1000
+    assert "the oldest that is held goes first" in str(stage.breakers.refusal("m", new=True))
+    assert "the oldest that is held goes first" in str(stage.breakers.pass_("m", new=True))
+    assert stage.state == "open"
+    assert stage.breakers.pass_("m") is None, "held, or attempted before"
+    assert stage.state == "half-open"
+    assert "one attempt is under way" in str(stage.breakers.pass_("m", new=True))
+    stage.breakers.attempted("m", acknowledged=True)
+    assert stage.breakers.pass_("m", new=True) is None
+
+
+def test_where_nothing_that_is_held_comes_a_new_notification_is_the_probe() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    stage.now = stage.last["until"] / 1000 + OLDEST_FIRST
+    assert stage.breakers.pass_("m", new=True) is None
+    assert stage.state == "half-open"
 
 
 def test_each_probe_that_fails_doubles_the_pause_to_a_bound() -> None:

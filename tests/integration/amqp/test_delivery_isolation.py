@@ -219,16 +219,19 @@ async def test_a_breaker_opens_holds_and_closes_with_one_probe(broker, topology,
         now[0] += 30
         callback.gate.clear()
         await enqueue(bench, topology, "m", 1, run=1)
+        (new,) = await held(bench, topology, 1)
+        await enqueue(bench, topology, "m", 1, run=2, released=1_700_000_000_000)
         await callback.called(4)
-        await enqueue(bench, topology, "m", 1, run=2)
+        await enqueue(bench, topology, "m", 1, run=3)
         (beside,) = await held(bench, topology, 1)
         callback.gate.set()
         await stage.settled(4)
-        await enqueue(bench, topology, "m", 1, run=3)
+        await enqueue(bench, topology, "m", 1, run=4)
         await stage.settled(5)
         await drained(stage, bench)
     assert changes == ["open", "half-open", None]
-    assert {fact["reason"] for fact in (*facts, beside)} == {"breaker-open"}
+    assert {fact["reason"] for fact in (*facts, new, beside)} == {"breaker-open"}
+    assert "the oldest that is held goes first" in new["detail"]
     assert "one attempt is under way" in beside["detail"]
 
 
