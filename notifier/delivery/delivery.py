@@ -222,7 +222,7 @@ class DeliveryRoom:
         merchant, refused = await self._looked(notification)
         if refused is not None:
             return refused
-        if refusal := self.breakers.refusal(notification.merchant, new=_is_new(notification)):
+        if refusal := self.breakers.refusal(notification.merchant, new=notification.is_new):
             return Held(HoldReason.BREAKER_OPEN, refusal)
         most = (merchant.concurrency if merchant else None) or self._isolation.concurrency
         turn = await self.turns.mine(
@@ -244,7 +244,7 @@ class DeliveryRoom:
         merchant, refused = await self._looked(notification)
         if refused is not None:
             return refused
-        if refusal := self.breakers.pass_(notification.merchant, new=_is_new(notification)):
+        if refusal := self.breakers.pass_(notification.merchant, new=notification.is_new):
             return Held(HoldReason.BREAKER_OPEN, refusal)
         started, believed = self._clock(), self._steps.believed()
         work.call_started(started)
@@ -394,8 +394,3 @@ class DeliveryRoom:
 
 def _never_cancelled(notification: str, run: int) -> str | None:
     return None
-
-
-def _is_new(notification: Notification) -> bool:
-    """Neither attempted before, nor let go on after it was held."""
-    return notification.attempt == 1 and notification.released is None

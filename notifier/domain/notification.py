@@ -63,6 +63,11 @@ class Notification:
     released: int | None = None
     extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it was neither attempted before, nor let go on after it was held."""
+        return self.attempt == 1 and self.released is None
+
     def lateness(self, now_ms: float) -> float | None:
         """Milliseconds after the due moment; None when there is no due moment or the clocks plainly disagree."""
         if self.due_at is None:
