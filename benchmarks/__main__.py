@@ -137,6 +137,7 @@ async def _pairs(
             name = f"{token}-{number}-{short}"
             measured = side(short, broker.url, f"bench-{name}")
             _say(f"pair {number} of {options.pairs}: {measured.name}")
+            await broker.settle()
             pair[measured.name] = await Run(name, measured, plan, broker, receiver, directory / name).measure()
         pairs.append(pair)
     return pairs

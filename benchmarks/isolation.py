@@ -14,6 +14,7 @@ from benchmarks.broker import Broker
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.figures import count, lateness_ms
 from benchmarks.hanging import Hanging, open_hanging
+from benchmarks.host import Watch, open_watch
 from benchmarks.isolation_figures import Apart, Healthy, Late
 from benchmarks.isolation_load import Mixed, mixed
 from benchmarks.load import Item
@@ -22,7 +23,6 @@ from benchmarks.receiver import Receiver
 from benchmarks.run import Plan, participants
 from benchmarks.service import Service, open_service
 from benchmarks.service_log import ServiceLog
-from benchmarks.standstill import Stood, Watch, open_watch
 from notifier.domain.ladder import PRESETS
 
 #: Seconds after the last healthy arrival until every notification to a hanging merchant was attempted or held: a
@@ -80,7 +80,7 @@ class IsolationRun:
                     log = service.log
                 self._read(log)
                 self._check(sent, due, hanging)
-                return self._figures(sent, due, published_per_s, cpu_ms, others.share, self._stood(sent, due, watch))
+                return self._figures(sent, due, published_per_s, cpu_ms, others.share, watch)
         finally:
             await self._broker.forget(self._side.namespace, sorted(set(PRESETS[LADDER])))
 
@@ -133,10 +133,6 @@ class IsolationRun:
             if wrong is not None:
                 raise BenchmarkFailed(f"isolation: {wrong}")
 
-    def _stood(self, sent: Mixed, due: Mapping[str, float], watch: Watch) -> Stood | None:
-        ids = [item.id for item in sent.healthy]
-        return watch.stood(due, dict(zip(ids, self._log.late_of(ids), strict=True)))
-
     def _figures(
         self,
         sent: Mixed,
@@ -144,21 +140,23 @@ class IsolationRun:
         published_per_s: float,
         cpu_ms: float,
         others_share: float,
-        stood: Stood | None,
+        watch: Watch,
     ) -> Healthy:
         ids = [item.id for item in sent.healthy]
+        late = self._log.late_of(ids)
         of_healthy = {each: due[each] for each in ids}
         received = lateness_ms(of_healthy, self._receiver.arrivals[self._before :])
         return Healthy(
             sent=len(ids),
             arrived=len(received),
-            started=Late.of(self._log.late_of(ids)),
+            started=Late.of(late),
             received=Late.of(received),
             published_per_s=published_per_s,
             cpu_ms=cpu_ms,
             others_share=others_share,
             apart=self._apart(sent) if self._hang else None,
-            stood=stood,
+            stood=watch.stood(due, dict(zip(ids, late, strict=True))),
+            piece_us=watch.piece_us(due),
         )
 
     def _apart(self, sent: Mixed) -> Apart:

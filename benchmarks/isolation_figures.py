@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.figures import Spread, percentile
-from benchmarks.standstill import Stood
+from benchmarks.host import Stood
 
 #: Issue 5. The p99 lateness of healthy merchants' first attempts in milliseconds: the most without hanging merchants,
 #: and with them so many times as much, or so much more; whichever of the two allows more.
@@ -54,8 +54,8 @@ class Healthy:
 
     started: from the due moment to the start of the callback, as the worker itself measures it; received: to the
     arrival, by the receiver. published_per_s: notifications of all merchants. cpu_ms: of all processes that deliver,
-    until the last healthy one came, by the notifications of all merchants. apart: of ours, when some hang. stood: of
-    ours, where standstills of the machine can be seen.
+    until the last healthy one came, by the notifications of all merchants. apart: of ours, when some hang. stood,
+    piece_us: of ours, where the machine can be watched: its standstills, and how long it took for a piece of work.
     """
 
     sent: int
@@ -67,6 +67,7 @@ class Healthy:
     others_share: float
     apart: Apart | None = None
     stood: Stood | None = None
+    piece_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +91,32 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Disturbed:
-    """A run that is in no pair, since the machine stood still for long; it was done again. pair: its number."""
+    """A run that is in no pair; it was done again. pair: its number. than: microseconds of the other run's piece of
+    work, from which that of this run was too different; None: the machine stood still for long.
+    """
 
     pair: int
     hang: bool
     run: Healthy
+    than: float | None = None
 
     @property
     def sentence(self) -> str:
         """For people."""
+        return (
+            f"pair {self.pair}, {'one in ten hangs' if self.hang else 'nobody hangs'}: p99 {_shown(self.run.started)} "
+            f"ms in a run in which the machine {self._why}: done again"
+        )
+
+    @property
+    def _why(self) -> str:
+        if self.than is not None:
+            return f"took {self.run.piece_us:.1f} µs for what took {self.than:.1f} µs in the other run of the pair"
         stood = self.run.stood
         assert stood is not None
         return (
-            f"pair {self.pair}, {'one in ten hangs' if self.hang else 'nobody hangs'}: p99 "
-            f"{_shown(self.run.started)} ms in a run in which the machine stood still for {stood.ms:.0f} ms "
-            f"({stood.through_it} of its latest {stood.latest:,} were late at a standstill): done again"
+            f"stood still for {stood.ms:.0f} ms ({stood.through_it} of its latest {stood.latest:,} were late at a "
+            "standstill)"
         )
 
 
@@ -159,7 +171,7 @@ def _rows(side: str, pairs: Sequence[Pair]) -> list[list[str]]:
     )
     told.append(["  published/s", *(_median(pairs, way, "published_per_s", ",.0f") for way in (0, 1)), "", ""])
     told.append(["  CPU ms per notification", *(_median(pairs, way, "cpu_ms", ".2f") for way in (0, 1)), "", ""])
-    told.extend(_standstills(pairs))
+    told.extend([*_standstills(pairs), *_pieces(pairs)])
     apart = [pair.beside.apart for pair in pairs if pair.beside.apart is not None]
     return [*told, *_apart(apart)] if apart else told
 
@@ -176,19 +188,22 @@ def _standstills(pairs: Sequence[Pair]) -> list[list[str]]:
     if not alone or not beside:
         return []
     return [
-        [
-            "  standstills of the machine, ms",
-            *(" ".join(f"{each.ms:.0f}" for each in way) for way in (alone, beside)),
-            "",
-            "",
-        ],
-        [
+        _by_run("  standstills of the machine, ms", [[each.ms for each in way] for way in (alone, beside)]),
+        _by_run(
             f"  … of the latest {beside[0].latest:,}, late at one",
-            *(" ".join(f"{each.through_it}" for each in way) for way in (alone, beside)),
-            "",
-            "",
-        ],
+            [[each.through_it for each in way] for way in (alone, beside)],
+        ),
     ]
+
+
+def _pieces(pairs: Sequence[Pair]) -> list[list[str]]:
+    """Of each run, in turn."""
+    alone, beside = ([took for pair in pairs if (took := _runs(pair)[way].piece_us) is not None] for way in (0, 1))
+    return [_by_run("  a piece of work, µs", [alone, beside])] if alone and beside else []
+
+
+def _by_run(name: str, ways: Sequence[Sequence[float]]) -> list[str]:
+    return [name, *(" ".join(f"{each:.0f}" for each in way) for way in ways), "", ""]
 
 
 def _apart(apart: Sequence[Apart]) -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks import hanging_server, isolation_pairs, table
 from benchmarks.errors import BenchmarkFailed, NoPeers
 from benchmarks.figures import Arrival
 from benchmarks.hanging import open_hanging
+from benchmarks.host import Stood, open_watch, piece_us, stood
 from benchmarks.isolation import Isolated
 from benchmarks.isolation_figures import Apart, Disturbed, Healthy, IsolationFigures, Late, Pair, rows, summary
 from benchmarks.isolation_load import mixed
@@ -25,7 +27,6 @@ from benchmarks.peer_figures import healthy
 from benchmarks.peer_sides import PEERS, SCRIPTS, require_installed, versions
 from benchmarks.run import Plan
 from benchmarks.service_log import ServiceLog
-from benchmarks.standstill import Stood, open_watch, stood
 
 APART = Apart(
     sent=1200, attempted=300, held=1000, attempts=500, reasons={"no-room": 900, "breaker-open": 400}, opened=10
@@ -121,16 +122,18 @@ def test_standstills_of_the_machine_are_told_run_by_run_where_they_can_be_seen()
 class Pairs(isolation_pairs.IsolationPairs):
     """Whose runs are not made, but taken from these, in turn."""
 
-    def __init__(self, stood_ms: Sequence[float | None]) -> None:
+    def __init__(self, left: Sequence[Healthy]) -> None:
         self.said: list[str] = []
         self.names: list[str] = []
+        self.hung: list[bool] = []
         nothing: Any = None
         super().__init__(Plan(0, 300, 40), 1, [], nothing, nothing, Path(), self.said.append)
-        self._left = [None if ms is None else Stood(ms, 108, 59) for ms in stood_ms]
+        self._left = list(left)
 
     async def _measured(self, side: str, name: str, *, hang: bool) -> Healthy:
         self.names.append(name)
-        return replace(run(22.0), stood=self._left.pop(0))
+        self.hung.append(hang)
+        return self._left.pop(0)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ async def test_a_run_in_which_the_machine_stood_still_is_done_again_and_told(
     monkeypatch: pytest.MonkeyPatch, stood_ms: list[float | None], kept: list[float | None], again: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # 0.25 % of 40 s are 100 ms
-    pairs = Pairs(stood_ms)
+    pairs = Pairs([replace(run(22.0), stood=None if ms is None else Stood(ms, 108, 59)) for ms in stood_ms])
     figures = await pairs.measure()
     [measured] = figures.pairs["notifier"]
     assert [one.stood and one.stood.ms for one in (measured.alone, measured.beside)] == kept
@@ -155,10 +158,60 @@ async def test_a_run_in_which_the_machine_stood_still_is_done_again_and_told(
     assert len(json.loads(json.dumps(summary(figures)))["disturbed"]) == again
 
 
+@pytest.mark.parametrize(
+    ("took", "hung", "kept", "again"),
+    [
+        pytest.param([66.0, 72.0], [0, 1], (66.0, 72.0), [], id="a tenth is alike"),
+        pytest.param([72.0, 66.0], [0, 1], (72.0, 66.0), [], id="and the other way round"),
+        pytest.param([None, 72.0], [0, 1], (None, 72.0), [], id="nobody may watch"),
+        pytest.param([66.0, 73.0, 70.0], [0, 1, 0], (70.0, 73.0), [66.0], id="the older one again"),
+        pytest.param([80.0, 70.0, 90.0, 85.0], [0, 1, 0, 1], (90.0, 85.0), [80.0, 70.0], id="in turn"),
+        pytest.param(
+            [50.0, 60.0, 70.0, 80.0, 90.0],
+            [0, 1, 0, 1, 0],
+            (90.0, 80.0),
+            [50.0, 60.0, 70.0],
+            id="what came last counts",
+        ),
+    ],
+)
+async def test_a_pair_in_which_the_machine_was_not_as_fast_in_both_runs_is_done_again_run_by_run_and_told(
+    took: list[float | None], hung: list[int], kept: tuple[float | None, float], again: list[float]
+) -> None:
+    pairs = Pairs([replace(run(22.0), piece_us=each) for each in took])
+    figures = await pairs.measure()
+    [measured] = figures.pairs["notifier"]
+    assert pairs.hung == [bool(each) for each in hung]
+    assert (measured.alone.piece_us, measured.beside.piece_us) == kept
+    assert [each.run.piece_us for each in figures.disturbed] == again
+    assert [each.hang for each in figures.disturbed] == pairs.hung[: len(again)]
+    assert len([line for line in pairs.said if "not as fast" in line]) == len(again)
+    assert len(set(pairs.names)) == len(pairs.names), "a namespace of its own for each"
+
+
+def test_how_fast_the_machine_was_is_told_run_by_run_where_it_can_be_seen() -> None:
+    first, second = (Pair(replace(run(10), piece_us=us), replace(run(12), piece_us=us + 2)) for us in (66.4, 70.0))
+    cells = {row[0]: row[1:3] for row in rows(IsolationFigures({"notifier": [first, second]}))}
+    assert cells["  a piece of work, µs"] == ["66 70", "68 72"]
+    assert not [row for row in rows(IsolationFigures({"notifier": [pair(10, 12)]})) if "piece" in row[0]]
+
+
+def test_the_speed_is_the_mean_of_the_cores_while_the_load_came() -> None:
+    due = {"first": 100.0, "last": 110.0}
+    one = [(97.9, 1.0), (98.0, 60.0), (105.0, 80.0), (112.0, 100.0), (112.1, 1.0)]
+    assert piece_us([one, [(105.0, 60.0)]], due) == pytest.approx(70.0)
+    with pytest.raises(BenchmarkFailed, match="a core told nothing of its speed"):
+        piece_us([one, [(97.9, 60.0)]], due)
+
+
 def test_what_was_done_again_is_told_with_its_figure() -> None:
     assert Disturbed(3, True, replace(run(22.0), stood=Stood(321.0, 108, 59))).sentence == (
         "pair 3, one in ten hangs: p99 22.0 ms in a run in which the machine stood still for 321 ms "
         "(59 of its latest 108 were late at a standstill): done again"
+    )
+    assert Disturbed(3, False, replace(run(22.0), piece_us=83.25), 66.0).sentence == (
+        "pair 3, nobody hangs: p99 22.0 ms in a run in which the machine took 83.2 µs for what took 66.0 µs in the "
+        "other run of the pair: done again"
     )
 
 
@@ -205,6 +258,24 @@ async def test_a_core_that_may_be_watched_is_and_its_standstills_are_read(tmp_pa
         said = watch.stood({"n": 100.1}, {"n": 1.0})
     assert (said is not None) == _may_go_ahead_of_all()
     assert said is None or (said.ms >= 500.0 and said.through_it == said.latest == 1)
+
+
+def _wait_for_pieces(directory: Path) -> None:
+    """Until each core has told of some."""
+    deadline = time.monotonic() + 20
+    while not all(file.read_text().count("\n") > 2 for file in directory.glob("pieces-*")):
+        assert time.monotonic() < deadline, "a watched core told nothing of its speed"
+        time.sleep(0.02)
+
+
+async def test_how_fast_a_watched_core_is_is_written_down_several_times_a_second(tmp_path: Path) -> None:
+    began = time.time()
+    async with open_watch(tmp_path) as watch:
+        if _may_go_ahead_of_all():
+            await asyncio.to_thread(_wait_for_pieces, tmp_path)
+        said = watch.piece_us({"first": began, "last": time.time()})
+    assert (said is not None) == _may_go_ahead_of_all()
+    assert said is None or 1.0 < said < 10_000.0
 
 
 def test_the_summary_is_json_and_holds_every_figure_and_the_most_that_others_used() -> None:
