@@ -1,7 +1,8 @@
 """What the circuit breakers say: whom nothing is released to now, and when one notification may go to try it.
 
 Tier processes tell it in keys of the desired state, `breaker/MERCHANT`: `open` until a moment, from which on one may go
-as the probe; `half-open` until a moment at which the probe that is under way counts as lost; no key: closed.
+as the probe, or a little later where it is the turn of a new one (`domain/probing.py`); `half-open` until a moment at
+which the probe that is under way counts as lost; no key: closed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from notifier.domain import probing
 
 PREFIX = "breaker/"
 #: Seconds after which a probe that went and changed nothing has not come to an attempt, and another one may go.
@@ -49,7 +52,7 @@ class Breakers:
         known = self._open.get(merchant)
         if known is None:
             return None
-        if known.due > (now := self._clock()) + max(self._longest, PATIENCE) + MARGIN:
+        if known.due > (now := self._clock()) + max(self._longest + probing.TURN, PATIENCE) + MARGIN:
             known.due = now
         return known.due
 
@@ -62,5 +65,5 @@ class Breakers:
     def _due(self, value: Any) -> float:
         match value:
             case {"until": int() | float() as until}:
-                return until / 1000 + MARGIN
+                return until / 1000 + probing.waits(probing.failed(value), new=False) + MARGIN
         return self._clock() + PATIENCE  # set by hand

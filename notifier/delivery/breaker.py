@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from notifier import logs
+from notifier.domain import probing
 from notifier.sections import Breaker
 
 #: Parts in which the window is counted: what leaves it leaves a sixth at a time.
@@ -31,10 +32,6 @@ _DOUBT = 12
 ALIKE = 5.0
 #: Seconds that a probe may take longer than its callback, before another one may go.
 PROBE_GRACE = 5.0
-#: Seconds after the pause in which the probe is no new notification, but the oldest that is held: the agent lets it go.
-#: Where many are new one of them would always be first, and who acknowledges second attempts only would never be tried
-#: with one.
-OLDEST_FIRST = 2.0
 #: Closed breakers that are remembered.
 _REMEMBERED = 5000
 
@@ -55,8 +52,8 @@ class State(StrEnum):
 @dataclass(slots=True)
 class _Circuit:
     """One merchant's. until: Unix seconds; of an open one: when a probe may go, of a half-open one: when the probe is
-    taken for lost. ours: the probe is made here. counts: failed, and all, by parts of the window. judged: the part in
-    which it was last suspected. asked: what is counted elsewhere is not known yet.
+    taken for lost. ours: the probe is made here. probes: that failed since it opened. counts: failed, and all, by parts
+    of the window. judged: the part in which it was last suspected. asked: what is counted elsewhere is not known yet.
     """
 
     state: State = State.CLOSED
@@ -64,6 +61,7 @@ class _Circuit:
     pause: float = 0.0
     since: float = 0.0
     ours: bool = False
+    probes: int = 0
     failed: int = 0
     of: int = 0
     counts: OrderedDict[int, list[int]] = field(default_factory=OrderedDict)
@@ -105,10 +103,8 @@ class Breakers:
         self._began = steady()
         self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
 
-    def refusal(self, merchant: str, *, new: bool = False) -> str | None:
-        """Why no attempt is to be made now; None means it may, by all this breaker knows. new: of what was neither
-        attempted before nor held.
-        """
+    def refusal(self, merchant: str, *, new: bool = True) -> str | None:
+        """Why no attempt is to be made now; None means it may, by all this breaker knows. new: see `probing.waits`."""
         circuit = self._circuits.get(merchant)
         if circuit is None or circuit.state is State.CLOSED:
             return None
@@ -117,9 +113,11 @@ class Breakers:
             return None
         if left > 0:
             return _sentence(circuit)
-        return _OLDEST_FIRST if new and left > -OLDEST_FIRST else None
+        if -left < probing.waits(circuit.probes, new=new):
+            return _TURN_OF_OLD if new else _TURN_OF_NEW
+        return None
 
-    def pass_(self, merchant: str, *, new: bool = False) -> str | None:
+    def pass_(self, merchant: str, *, new: bool = True) -> str | None:
         """As `refusal`, in the moment before an attempt: where one may be made as a probe, this is the probe.
 
         After it comes `attempted`, or `withdrawn`.
@@ -170,6 +168,7 @@ class Breakers:
                 self._close(merchant, circuit)
             case State.HALF_OPEN if circuit.ours:
                 circuit.pause = min(self._settings.longest_pause, circuit.pause * 2)
+                circuit.probes += 1
                 self._open(merchant, circuit)
             case _:
                 return  # it had started before
@@ -217,7 +216,7 @@ class Breakers:
         if self.fails(merchant, failed, of, over):
             circuit, here = self._circuit(merchant), self.counted(merchant, over)
             circuit.failed, circuit.of, circuit.pause = here[0] + failed, here[1] + of, self._settings.pause
-            circuit.since = self._clock()
+            circuit.since, circuit.probes = self._clock(), 0
             self._open(merchant, circuit)
 
     def told(self, merchant: str, value: Any) -> None:
@@ -237,6 +236,7 @@ class Breakers:
                 circuit.ours = False
                 circuit.state, circuit.until, circuit.since = State(state), until / 1000, since / 1000
                 circuit.pause, circuit.failed, circuit.of = float(pause), failed, of
+                circuit.probes = probing.failed(value)
                 circuit.counts.clear()
             case _:
                 circuit.state = State.CLOSED
@@ -316,13 +316,17 @@ class Breakers:
             "since": int(circuit.since * 1000),
             "at": int(now * 1000),
             "pause": circuit.pause,
+            "probes": circuit.probes,
             "failed": circuit.failed,
             "of": circuit.of,
         }
         self._changed(merchant, told)
 
 
-_OLDEST_FIRST = "its breaker is open, and the oldest that is held goes first, to see whether it answers again"
+_TURN_OF_NEW = "its breaker is open, and now a new one goes first, to see whether it answers again"
+_TURN_OF_OLD = (
+    "its breaker is open, and now one that was held or tried before goes first, to see whether it answers again"
+)
 
 
 def _sentence(circuit: _Circuit) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 
-from notifier.delivery.breaker import OLDEST_FIRST
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, operator_of, until_keys
@@ -35,8 +34,7 @@ async def test_what_one_tier_learned_of_a_failing_merchant_all_know_and_a_restar
         assert {event["notification"] for event in held} == set(failed)
         await operator.ask("restart", {"to": "tier:2s"}, timeout=60)
         assert len(failing.received) == 4
-        probed_from = key["value"]["until"] / 1000 + OLDEST_FIRST  # there is no other sign of it
-        await asyncio.sleep(max(0.0, probed_from - time.time()))
+        await asyncio.sleep(max(0.0, key["value"]["until"] / 1000 - 1 - time.time()))  # there is no other sign of it
         probe = await producer.send(["m"], mended.url, 1)
         await service.event("breaker", state="closed", merchant="m")
         assert len(mended.received) == 1
@@ -62,27 +60,39 @@ async def test_who_acknowledges_each_second_attempt_is_not_cut_off_for_failing_e
         assert not [event for event in service.events if event["event"] in ("breaker", "held")]
 
 
-async def test_who_fails_each_first_attempt_is_back_after_one_probe_however_much_is_new(broker, namespace) -> None:
-    """The probe is the oldest that is held, here a second attempt, and no new one of the many that come."""
+async def test_who_fails_each_first_attempt_is_back_at_the_second_probe_however_much_is_new(broker, namespace) -> None:
+    """That one is the oldest that is held, here a second attempt, and no new one of the many that come."""
+    async with Simulator(default=Script.parse("500,ok")) as merchant:
+        states = await _until_closed(broker, namespace, merchant.url, merchant.url)
+    assert states == ["open", "half-open", "open", "half-open", "closed"]
+
+
+async def test_who_refuses_what_waits_longest_is_back_at_the_first_probe_where_others_are_new(
+    broker, namespace
+) -> None:
+    """That one is a new one, and not the oldest that is held: that is what the merchant always refuses."""
+    async with Simulator(default=Script.parse("500")) as refusing, Simulator() as merchant:
+        states = await _until_closed(broker, namespace, refusing.url, merchant.url)
+    assert states == ["open", "half-open", "closed"]
+
+
+async def _until_closed(broker, namespace: str, first: str, then: str) -> list[str]:
+    """What became of the breaker of a merchant, by four notifications to one address, and then many to another."""
     variables = environment(
         broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_BREAKER__ATTEMPTS="4", NOTIFIER_BREAKER__PAUSE="4"
     )
-    async with (
-        Simulator(default=Script.parse("500,ok")) as merchant,
-        running(variables, "--no-api", whole=True) as service,
-        Producer(variables) as producer,
-    ):
-        await producer.send(["m"], merchant.url, 4)
+    async with running(variables, "--no-api", whole=True) as service, Producer(variables) as producer:
+        await producer.send(["m"], first, 4)
         opened = await service.event("breaker", state="open", merchant="m")
         enough = asyncio.Event()
-        traffic = asyncio.create_task(_new_ones(producer, merchant.url, enough))
+        traffic = asyncio.create_task(_new_ones(producer, then, enough))
         try:
-            closed = await service.event("breaker", timeout=30, state="closed", merchant="m")
+            closed = await service.event("breaker", timeout=40, state="closed", merchant="m")
         finally:
             enough.set()
             await traffic
         told = service.events[service.events.index(opened) : service.events.index(closed) + 1]
-        assert [event["state"] for event in told if event["event"] == "breaker"] == ["open", "half-open", "closed"]
+        return [event["state"] for event in told if event["event"] == "breaker"]
 
 
 async def _new_ones(producer: Producer, url: str, enough: asyncio.Event) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from notifier.delivery.breaker import OLDEST_FIRST, Breakers, State
+from notifier.delivery.breaker import Breakers, State
 from notifier.domain.ladder import PRESETS
+from notifier.domain.probing import TURN
 from notifier.sections import Breaker, Isolation
 from notifier.settings import Settings
 
@@ -42,6 +43,12 @@ class Stage:
             if self.breakers.pass_(merchant) is None:
                 self.breakers.attempted(merchant, acknowledged=outcome == "+")
             self.now += 1
+
+    def fail_probe(self) -> None:
+        """In the moment from which on any notification may be it."""
+        self.now = self.last["until"] / 1000 + TURN
+        assert self.breakers.pass_("m") is None
+        self.breakers.attempted("m", acknowledged=False)
 
     @property
     def state(self) -> str:
@@ -184,27 +191,46 @@ def test_after_the_pause_one_probe_goes_and_the_others_wait_for_it() -> None:
     assert stage.breakers.pass_("m") is None
 
 
-def test_a_new_notification_is_no_probe_while_the_oldest_that_is_held_may_still_come() -> None:
+def test_new_ones_and_those_that_waited_are_the_probe_in_turn() -> None:
     stage = Stage()
     stage.attempts("-" * 20)
     assert "is open until" in str(stage.breakers.pass_("m", new=True))
-    stage.now = stage.last["until"] / 1000
-    assert "the oldest that is held goes first" in str(stage.breakers.refusal("m", new=True))
-    assert "the oldest that is held goes first" in str(stage.breakers.pass_("m", new=True))
-    assert stage.state == "open"
-    assert stage.breakers.pass_("m") is None, "held, or attempted before"
-    assert stage.state == "half-open"
-    assert "one attempt is under way" in str(stage.breakers.pass_("m", new=True))
-    stage.breakers.attempted("m", acknowledged=True)
-    assert stage.breakers.pass_("m", new=True) is None
+    for turn in (True, False, True, False):
+        stage.now = stage.last["until"] / 1000
+        for look in (stage.breakers.refusal, stage.breakers.pass_):
+            assert f"now {'a new one' if turn else 'one that was held'}" in str(look("m", new=not turn))
+        assert stage.state == "open"
+        assert stage.breakers.pass_("m", new=turn) is None
+        assert stage.state == "half-open"
+        assert "one attempt is under way" in str(stage.breakers.pass_("m", new=turn))
+        stage.breakers.attempted("m", acknowledged=False)
+        assert stage.state == "open"
 
 
-def test_where_nothing_that_is_held_comes_a_new_notification_is_the_probe() -> None:
+@pytest.mark.parametrize("failed", [0, 1])
+def test_where_none_of_those_comes_whose_turn_it_is_any_may_be_the_probe(failed: int) -> None:
     stage = Stage()
     stage.attempts("-" * 20)
-    stage.now = stage.last["until"] / 1000 + OLDEST_FIRST
-    assert stage.breakers.pass_("m", new=True) is None
+    for _ in range(failed):
+        stage.fail_probe()
+    stage.now = stage.last["until"] / 1000 + TURN
+    assert stage.breakers.pass_("m", new=bool(failed)) is None
     assert stage.state == "half-open"
+
+
+def test_whose_turn_it_is_the_others_know_and_a_new_opening_begins_with_a_new_one() -> None:
+    one, other = Stage(), Stage()
+    one.attempts("-" * 20)
+    one.fail_probe()
+    other.breakers.told("m", one.last)
+    other.now = one.last["until"] / 1000
+    assert "one that was held" in str(other.breakers.refusal("m", new=True))
+    assert other.breakers.pass_("m", new=False) is None
+    other.breakers.attempted("m", acknowledged=True)
+    other.attempts("-" * 20)
+    assert other.last["probes"] == 0
+    other.now = other.last["until"] / 1000
+    assert other.breakers.pass_("m", new=True) is None
 
 
 def test_each_probe_that_fails_doubles_the_pause_to_a_bound() -> None:
@@ -213,9 +239,7 @@ def test_each_probe_that_fails_doubles_the_pause_to_a_bound() -> None:
     pauses = []
     for _ in range(5):
         pauses.append(stage.last["pause"])
-        stage.now = stage.last["until"] / 1000
-        assert stage.breakers.pass_("m") is None
-        stage.breakers.attempted("m", acknowledged=False)
+        stage.fail_probe()
     assert pauses == [30, 60, 120, 200, 200]
 
 

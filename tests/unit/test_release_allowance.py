@@ -14,6 +14,7 @@ from notifier.agent.breakers import MARGIN, PATIENCE, Breakers
 from notifier.agent.sharing import LASTING, Sharing
 from notifier.domain.merchant import Merchant
 from notifier.domain.outcome import Outcome
+from notifier.domain.probing import TURN
 from notifier.ledger.holding import OnTheWay
 from notifier.sections import Isolation
 from tests import told
@@ -39,7 +40,8 @@ class Stage:
 
 
 def opened(seconds: float, state: str = "open", **more: object) -> dict[str, object]:
-    return {"state": state, "until": int((NOW + seconds) * 1000), **more}
+    """By default it is the turn of what is held."""
+    return {"state": state, "until": int((NOW + seconds) * 1000), "probes": 1, **more}
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,16 @@ def test_nothing_goes_while_a_breaker_is_open_and_one_probe_when_it_is_time() ->
     assert stage.release() == 0, "it failed"
     stage.breakers.follow(KEY, None)
     assert stage.release() == 20 - 7 - 2
+
+
+def test_where_it_is_the_turn_of_a_new_one_what_is_held_goes_a_little_later() -> None:
+    stage = Stage()
+    stage.breakers.follow(KEY, opened(30, probes=0))
+    stage.allowance.begin({})
+    stage.now += 30 + MARGIN
+    assert stage.release() == 0
+    stage.now += TURN
+    assert [stage.release() for _ in range(3)] == [1, 0, 0]
 
 
 def test_a_probe_that_could_not_be_sent_is_none() -> None:

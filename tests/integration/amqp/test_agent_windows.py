@@ -247,7 +247,7 @@ async def test_an_open_breaker_lets_one_probe_go_at_its_moment_and_all_when_it_c
     await stage.becomes("m1", Standing.ENABLED)
     names = await burst(stage, 10, reason=HoldReason.BREAKER_OPEN)
     due = time.time() + 1.5
-    stage.breakers.follow("breaker/m1", {"state": "open", "until": int(due * 1000)})
+    stage.breakers.follow("breaker/m1", {"state": "open", "until": int(due * 1000), "probes": 1})
     queue = stage.topology.work_queue(TIER)
     async with kept(stage) as keeper:
         (probe,) = [wire.read(message) for message in await stage.bench.take(queue)]

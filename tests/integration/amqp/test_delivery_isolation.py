@@ -200,7 +200,9 @@ async def test_a_merchant_that_hangs_is_not_called_again_and_again_while_its_fir
     assert breakers.open == {"m": State.OPEN}
 
 
-async def test_a_breaker_opens_holds_and_closes_with_one_probe(broker, topology, bench: Bench) -> None:
+async def test_a_breaker_opens_holds_and_closes_with_a_probe_new_ones_and_others_in_turn(
+    broker, topology, bench: Bench
+) -> None:
     now, changes = [1_700_000_000.0], []
     breakers = Breakers(
         Breaker(attempts=3, pause=30),
@@ -208,7 +210,7 @@ async def test_a_breaker_opens_holds_and_closes_with_one_probe(broker, topology,
         lambda merchant, value: changes.append(value and value["state"]),
         clock=lambda: now[0],
     )
-    callback = Scripted(REFUSED, REFUSED, REFUSED, Outcome.ok())
+    callback = Scripted(REFUSED, REFUSED, REFUSED, REFUSED, Outcome.ok())
     async with at_work(broker.url, topology, callback, breakers=breakers) as stage:
         await enqueue(bench, topology, "m", 3)
         await stage.settled(3)
@@ -217,21 +219,28 @@ async def test_a_breaker_opens_holds_and_closes_with_one_probe(broker, topology,
         facts = await held(bench, topology, 2)
         assert len(callback.calls) == 3, "nobody was called"
         now[0] += 30
+        await enqueue(bench, topology, "m", 1, run=1, released=1_700_000_000_000)
+        (waited,) = await held(bench, topology, 1)
+        await enqueue(bench, topology, "m", 1, run=2)
+        await stage.settled(4)
+        assert [fact["kind"] for fact in await bench.facts(topology.ledger, 1)] == ["attempted"]
+        now[0] += 60
         callback.gate.clear()
-        await enqueue(bench, topology, "m", 1, run=1)
-        (new,) = await held(bench, topology, 1)
-        await enqueue(bench, topology, "m", 1, run=2, released=1_700_000_000_000)
-        await callback.called(4)
         await enqueue(bench, topology, "m", 1, run=3)
+        (new,) = await held(bench, topology, 1)
+        await enqueue(bench, topology, "m", 1, run=4, released=1_700_000_000_000)
+        await callback.called(5)
+        await enqueue(bench, topology, "m", 1, run=5)
         (beside,) = await held(bench, topology, 1)
         callback.gate.set()
-        await stage.settled(4)
-        await enqueue(bench, topology, "m", 1, run=4)
         await stage.settled(5)
+        await enqueue(bench, topology, "m", 1, run=6)
+        await stage.settled(6)
         await drained(stage, bench)
-    assert changes == ["open", "half-open", None]
-    assert {fact["reason"] for fact in (*facts, new, beside)} == {"breaker-open"}
-    assert "the oldest that is held goes first" in new["detail"]
+    assert changes == ["open", "half-open", "open", "half-open", None]
+    assert {fact["reason"] for fact in (*facts, waited, new, beside)} == {"breaker-open"}
+    assert "now a new one goes first" in waited["detail"]
+    assert "now one that was held or tried before goes first" in new["detail"]
     assert "one attempt is under way" in beside["detail"]
 
 
