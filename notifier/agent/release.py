@@ -4,7 +4,7 @@ Looked for every few seconds, at every change of the registry and when a breaker
 neither a wake-up nor a `held` fact that arrives after the merchant was enabled can be missed. A notification is taken
 in hand, published and confirmed, then marked; whoever dies in between leaves one that is released again later, under
 the same `webhook-id`. What no release has reached within its ladder's total and a day is exhausted, and says why it was
-held.
+held; but not before releases have gone on for an hour.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -20,6 +21,7 @@ from notifier.agent import rebuilding
 from notifier.agent.allowance import PIECE, Allowance
 from notifier.agent.marking import Marker
 from notifier.agent.pace import Pace
+from notifier.agent.unbroken import Unbroken
 from notifier.broker.publisher import Publisher, fresh_message_id
 from notifier.broker.topology import Topology, Way
 from notifier.domain import wire
@@ -47,6 +49,10 @@ REST = 20
 LONGEST_REST = 0.2
 #: Beyond the ladder's total, milliseconds: DESIGN §6.
 GRACE_MS = 24 * 3600 * 1000
+#: Seconds for which rounds must have gone on without a break before anything ends at its deadline. After a day's stop
+#: of all agents, or of the database, all that was held is overdue and had no chance: what may go on goes first. At 200
+#: a second that is time for 720,000.
+CALM = 3600.0
 #: Rows looked at in one piece when deadlines are checked.
 _PAGE = 500
 
@@ -56,8 +62,8 @@ class Release:
 
     lookup: the merchant as it is known now, or None. allowance: how much of it may go on. blocked_here: whether an
     operator's override on this machine blocks it. needs_url: whether there is nowhere to call without one. holds:
-    whether the lease is still this agent's, asked before anything is published. clock: Unix seconds. steady: seconds,
-    for rounds.
+    whether the lease is still this agent's, asked before anything is published. calm: see CALM. clock: Unix seconds.
+    steady: seconds, for rounds.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Release:
         clock: Callable[[], float],
         steady: Callable[[], float] = time.monotonic,
         holds: Callable[[], bool] = lambda: True,
+        calm: float = CALM,
     ) -> None:
         self.released = 0
         self._database = database
@@ -93,6 +100,9 @@ class Release:
         self._clock = clock
         self._steady = steady
         self._holds = holds
+        self._calm = calm
+        self._rounds = Unbroken(clock, steady)
+        self._next = ""
         self._moved = steady()
         self._took = 0.0
 
@@ -116,6 +126,7 @@ class Release:
         began, waited, count = self._steady(), self._pace.waited, 0
         try:
             count = await self._round(began + ROUND)
+            self._rounds.goes_on()
         finally:
             self._took = max(0.0, self._steady() - began - (self._pace.waited - waited)) / max(1, count)
         return count
@@ -123,7 +134,8 @@ class Release:
     async def _round(self, end: float) -> int:
         count = 0
         self._allowance.begin(await holding.on_their_way(self._database, self._now_ms()))
-        waiting = deque(await holding.hopeful(self._database, self._now_ms(), needs_url=self._needs_url))
+        hopeful = await holding.hopeful(self._database, self._now_ms(), needs_url=self._needs_url)
+        waiting = deque(in_turn(hopeful, self._next))
         while waiting and self._steady() < end and self._holds():
             rooms = self._rooms(waiting)
             if not rooms:
@@ -137,6 +149,7 @@ class Release:
             waiting.extendleft(merchant for merchant in reversed(rooms) if not asked[merchant])
             waiting.extend(merchant for merchant in rooms if asked[merchant] and found[merchant] == asked[merchant])
             count += gone.total()
+        self._next = waiting[0] if waiting else ""
         return count
 
     def _rooms(self, waiting: deque[str]) -> dict[str, int]:
@@ -155,6 +168,8 @@ class Release:
     async def end_overdue(self) -> int:
         """Exhaust what was held for too long; returns how many. Raises DatabaseUnavailable."""
         count, place = 0, (0, "")
+        if self._rounds.seconds < self._calm:
+            return 0
         while page := await holding.long_held(self._database, self._now_ms() - GRACE_MS, place, _PAGE):
             place = (page[-1].accepted_at, page[-1].id)
             since = await holding.held_since(self._database, [stored.id for stored in page])
@@ -256,3 +271,12 @@ class Release:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def in_turn(merchants: Sequence[str], first: str) -> list[str]:
+    """In the order of their names, from that one on, and then those before it: so whom a round had no time for is first
+    in the next one. first: a merchant, or "" for the first of all.
+    """
+    names = sorted(merchants)
+    begin = bisect_left(names, first)
+    return names[begin:] + names[:begin]

@@ -100,6 +100,7 @@ async def staged(
             topology.tiers,
             needs_url=True,
             clock=clock,
+            calm=0.0,
         )
         yield Stage(bench, database, topology, publisher, writer, release, breakers, known, overrides, now)
         await recorder.close()

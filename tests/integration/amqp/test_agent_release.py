@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from ledgers import attempts, decoded, held, notification, row, rows
 from queues import Bench
 from releasing import Stage, staged
 
+from notifier.agent import allowance
 from notifier.agent import release as releasing_rounds
 from notifier.agent.pace import Pace
-from notifier.agent.release import GRACE_MS
+from notifier.agent.release import CALM, GRACE_MS
+from notifier.agent.unbroken import Unbroken
 from notifier.broker.topology import Topology
 from notifier.domain import wire
 from notifier.domain.decision import HoldReason, NextTier
@@ -314,6 +317,46 @@ async def test_what_is_held_beyond_its_ladder_and_a_day_is_exhausted_with_the_re
     (event,) = await rows(stage.database, "SELECT * FROM events WHERE kind = 'exhausted'")
     assert "held for longer than its ladder and 24 h" in event["detail"]
     assert await stage.release.end_overdue() == 0
+
+
+async def test_after_a_stop_of_more_than_a_day_what_may_go_on_goes_and_nothing_ends_for_an_hour(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, steady = stage.release, [0.0]
+    monkeypatch.setattr(release, "_calm", CALM)
+    monkeypatch.setattr(release, "_rounds", Unbroken(lambda: stage.now[0], lambda: steady[0]))
+    await stage.becomes("well", Standing.ENABLED)
+    await stage.becomes("off", Standing.DISABLED)
+    for merchant in ("well", "off"):
+        await stage.store(*held(notification(merchant, merchant, ladder=Ladder.parse("1s")), HoldReason.DISABLED))
+    stage.now[0] += GRACE_MS / 1000 + 3600
+    assert await release.end_overdue() == 0, "no round yet"
+    assert await release.round() == 1
+    for _ in range(int(CALM / 30)):
+        assert await release.end_overdue() == 0
+        stage.now[0], steady[0] = stage.now[0] + 30, steady[0] + 30
+        await release.round()
+    assert await release.end_overdue() == 1
+    assert (await row(stage.database, "off"))["status"] == "exhausted"
+
+
+async def test_whom_a_round_had_no_time_for_is_first_in_the_next_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much is held for those whose names come before its own."""
+    names = [f"m{number}" for number in range(8)]
+    for name in names:
+        await stage.becomes(name, Standing.ENABLED)
+        await stage.store(*(fact for number in range(3) for fact in held(notification(f"{name}-{number}", name))))
+    for module in (releasing_rounds, allowance):
+        monkeypatch.setattr(module, "PIECE", 1)
+    looks = count()
+    monkeypatch.setattr(stage.release, "_steady", lambda: next(looks))  # each look at the clock takes a second
+    monkeypatch.setattr(releasing_rounds, "ROUND", 4.5)  # one look at its begin, two for each piece
+    for _ in range(4):
+        assert await stage.release.round() > 0
+    came = await stage.bench.take(stage.topology.work_queue(Tier(1)), 8)
+    assert {wire.read(message).merchant for message in came} == set(names)
 
 
 async def test_a_replay_gives_what_is_held_a_new_deadline(stage: Stage) -> None:
