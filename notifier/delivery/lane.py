@@ -35,7 +35,8 @@ class Turn:
 
 
 class Lane:
-    """First in, first out. most: callbacks at once. bucket: of callbacks per second, None for no bound.
+    """First in, first out. most: callbacks at once. bucket: of callbacks per second, None for no bound. average:
+    seconds that a callback took lately, 0 where nothing is known.
 
     overflowing: some were refused for want of room, so newer ones must not overtake them. ready: it stands in the round
     of those that could start one.
@@ -43,7 +44,7 @@ class Lane:
 
     __slots__ = ("_average", "_running", "bucket", "merchant", "most", "overflowing", "ready", "waiting")
 
-    def __init__(self, merchant: str) -> None:
+    def __init__(self, merchant: str, average: float = 0.0) -> None:
         self.merchant = merchant
         self.most = 1
         self.bucket: TokenBucket | None = None
@@ -51,7 +52,7 @@ class Lane:
         self.overflowing = False
         self.ready = False
         self._running: dict[Turn, None] = {}
-        self._average = 0.0
+        self._average = average
 
     def bound(self, most: int, rate: float | None, clock: Callable[[], float]) -> None:
         """The bounds as they are now."""
@@ -60,6 +61,11 @@ class Lane:
             self.bucket = None
         elif self.bucket is None or self.bucket.rate != rate:
             self.bucket = TokenBucket(rate, clock=clock)
+
+    @property
+    def average(self) -> float:
+        """Seconds that a callback took lately, the newest ones most; 0 before the first was over."""
+        return self._average
 
     @property
     def running(self) -> int:

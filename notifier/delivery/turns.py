@@ -17,8 +17,10 @@ from collections.abc import Callable
 from notifier.delivery.bucket import TokenBucket
 from notifier.delivery.lane import SLOW, Lane, Refused, Turn
 
-#: Lanes without anybody in them that are remembered, for how slow they were.
-_REMEMBERED = 1000
+#: Lanes without anybody in them that are kept; and merchants whose lanes were slow when they were forgotten. Who is not
+#: known to be slow waits in the process until it shows: with thousands of merchants that hang all would be new each
+#: time, and together keep everybody's place. 100 bytes each.
+_KEPT, _SLOW_KNOWN = 1000, 50_000
 #: Of the prefetch, what slow lanes leave alone whatever their share.
 _RESERVE = 0.1
 #: Seconds between two looks at who waits.
@@ -56,6 +58,7 @@ class Turns:
         self._bucket: TokenBucket | None = None
         self._taken = 0
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
+        self._slow: OrderedDict[str, float] = OrderedDict()
         self._waiting: dict[str, Lane] = {}
         self._round: deque[Lane] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -141,17 +144,21 @@ class Turns:
         lane = self._lanes.get(merchant)
         if lane is None:
             self._forget()  # before there is one more, which stands empty, too
-            lane = self._lanes[merchant] = Lane(merchant)
+            lane = self._lanes[merchant] = Lane(merchant, self._slow.pop(merchant, 0.0))
         else:
             self._lanes.move_to_end(merchant)
         return lane
 
     def _forget(self) -> None:
-        """Lanes that stand empty, the longest unused first."""
-        if len(self._lanes) < _REMEMBERED:
+        """Lanes that stand empty, the longest unused first; of slow ones, how slow they were stays known."""
+        if len(self._lanes) < _KEPT:
             return
         for merchant in [merchant for merchant, lane in self._lanes.items() if lane.idle][: len(self._lanes) // 2]:
-            del self._lanes[merchant]
+            lane = self._lanes.pop(merchant)
+            if lane.average > SLOW:
+                self._slow[merchant] = lane.average
+        while len(self._slow) > _SLOW_KNOWN:
+            self._slow.popitem(last=False)
 
     def _has_no_room(self, lane: Lane, released: bool) -> bool:
         if lane.overflowing and not released:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from notifier.delivery import turns
 from notifier.delivery.lane import SLOW, Refused, Turn
 from notifier.delivery.turns import Turns
 
@@ -286,6 +287,31 @@ async def test_beyond_a_thousand_lanes_a_new_one_is_bounded_like_the_others(busy
     for number in range(idle):
         await stage.over(await stage.ask(f"i-{number}", most=1))
     assert state([await stage.ask("new", most=1), await stage.ask("new", most=1)]) == "1-"
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(10 * SLOW, "1x"), (0.01, "11")])
+async def test_how_slow_a_merchant_was_is_known_after_thousands_of_others(seconds: float, expected: str) -> None:
+    """Each of thousands that hang would be new again, and keep its place until that shows."""
+    stage = Stage(share=0.01)
+    for number in range(3000):
+        asked = await stage.ask(f"m-{number}")
+        stage.now += seconds
+        await stage.over(asked)
+    assert len(stage.turns._lanes) <= 1001
+    stage.others = 100
+    assert state(await stage.many(2, "m-0", most=2)) == expected
+
+
+async def test_of_how_many_that_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_SLOW_KNOWN", 1500)
+    stage = Stage(share=0.01)
+    for number in range(5000):
+        asked = await stage.ask(f"m-{number}")
+        stage.now += 10 * SLOW
+        await stage.over(asked)
+    assert len(stage.turns._slow) <= 1500
+    stage.others = 100
+    assert state(await stage.many(2, "m-0", most=2)) == "11", "the longest unused is forgotten"
 
 
 async def test_the_thousand_and_first_that_overflows_is_remembered() -> None:
