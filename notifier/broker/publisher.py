@@ -18,6 +18,7 @@ from pamqp.header import ContentHeader
 
 from notifier import logs
 from notifier.broker import declare
+from notifier.broker.canary import Canary
 from notifier.broker.connection import Link, Waiting, was_cut
 from notifier.broker.topology import Topology, Way
 from notifier.domain.wire import Message
@@ -35,9 +36,13 @@ _DOUBT = 10.0
 #: Seconds after which a refusal has nothing to do with the one before it: what is refused is published again sooner.
 _LONG_AGO = 60.0
 #: Seconds after which an unconfirmed publish counts as forgotten, if others that began `_SILENCE` later were confirmed;
-#: a broker that is merely slow, or under an alarm, confirms nothing. RabbitMQ 3.10 forgets one that met a quorum queue
-#: between two leaders (rabbit_fifo_client: rejected, leader undefined), and all that follow it on its channel.
+#: a broker under an alarm confirms nothing. RabbitMQ 3.10 forgets one that met a quorum queue between two leaders
+#: (rabbit_fifo_client: rejected, leader undefined), and all that follow it on its channel. Where there are no others,
+#: since all wait for this one, a canary is sent `_SILENCE` before.
 _FORGOTTEN = 15.0
+#: How often `_FORGOTTEN` is doubled while new connections are of no use. A queue that is slow, or has no majority,
+#: confirms nothing either while the channel confirms the canary, and each repetition may come twice later.
+_DOUBLINGS = 4
 
 _NO_EXCHANGE = re.compile(r"no exchange '(?P<exchange>[^']*)'")
 _TOO_LARGE = re.compile(r"message size (?P<size>\d+)\D+(?P<most>\d+)")
@@ -65,6 +70,11 @@ class Publisher:
         self._refused: dict[tuple[str, str], tuple[float, float]] = {}
         self._prepared = 0.0
         self._newest_confirmed = 0.0
+        self._canary = Canary(topology.canary, self._note_confirmed)
+        self._silent = False
+        self._suspect: str | None = None
+        #: New connections for forgotten publishes since a publish was last confirmed.
+        self._in_vain = 0
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, patience: float | None = None, waiting: Waiting | None = None) -> None:
@@ -78,6 +88,7 @@ class Publisher:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
+        await self._canary.close()
         await self._link.close()
 
     async def __aenter__(self) -> Publisher:
@@ -105,7 +116,8 @@ class Publisher:
             while not await self._published(message, exchange, routing_key, mandatory):
                 pass
             self._refused.pop((exchange, routing_key), None)
-            self._newest_confirmed = max(self._newest_confirmed, began)
+            self._note_confirmed(began)
+            self._in_vain = 0
         except PublishRefused:
             self._doubt(exchange, routing_key)
             raise
@@ -204,36 +216,48 @@ class Publisher:
         await declare.declare(channel, self._topology)
         self._prepared = time.monotonic()
 
+    def _note_confirmed(self, began: float) -> None:
+        self._newest_confirmed = max(self._newest_confirmed, began)
+
     async def _watch_confirms(self) -> None:
+        while True:
+            await asyncio.sleep(_SILENCE)
+            self._look(time.monotonic())
+
+    def _look(self, now: float) -> None:
         """A broker that blocks publishers is silent: say so, since a notification cannot settle meanwhile. One that has
         forgotten a publish is not: then begin a new connection, and the publish is repeated.
         """
-        told, suspect = False, None
-        while True:
-            await asyncio.sleep(_SILENCE)
-            now = time.monotonic()
-            name, began = min(self._unconfirmed.items(), key=lambda each: each[1], default=("", now))
-            silent = now - began > _SILENCE
-            if silent:
-                logs.event(
-                    "publish.waiting",
-                    logging.WARNING,
-                    unconfirmed=len(self._unconfirmed),
-                    oldest_s=round(now - began, 1),
-                    hint="the broker does not confirm: is it down, under a memory or disk alarm, without a leader?",
-                )
-            elif told:
-                logs.event("publish.resumed")
-            told = silent
-            forgotten = self._is_overtaken(began, now)
-            if forgotten and name == suspect:  # at two looks: not in the middle of many confirms after an alarm
-                logs.event("publish.forgotten", logging.WARNING, unconfirmed_s=round(now - began, 1))
-                self._link.reopen()
-            suspect = name if forgotten else None
+        name, began = min(self._unconfirmed.items(), key=lambda each: each[1], default=("", now))
+        self._tell_silence(now - began)
+        channel, since = self._link.present, max(began, self._prepared)
+        if channel is None:  # what is unconfirmed is repeated as soon as there is one
+            self._suspect = None
+            return
+        patience = _FORGOTTEN * 2**self._in_vain
+        overtaken = self._newest_confirmed > since + _SILENCE
+        forgotten = overtaken and now - since > patience
+        if forgotten and name == self._suspect:  # at two looks: not in the middle of many confirms after an alarm
+            logs.event("publish.forgotten", logging.WARNING, unconfirmed_s=round(now - began, 1))
+            self._in_vain = min(self._in_vain + 1, _DOUBLINGS)
+            self._link.reopen()
+        elif not overtaken and now - since > patience - _SILENCE:
+            self._canary.send(channel, now)
+        self._suspect = name if forgotten else None
 
-    def _is_overtaken(self, began: float, now: float) -> bool:
-        since = max(began, self._prepared)
-        return now - since > _FORGOTTEN and self._newest_confirmed > since + _SILENCE
+    def _tell_silence(self, oldest: float) -> None:
+        silent = oldest > _SILENCE
+        if silent:
+            logs.event(
+                "publish.waiting",
+                logging.WARNING,
+                unconfirmed=len(self._unconfirmed),
+                oldest_s=round(oldest, 1),
+                hint="the broker does not confirm: is it down, under a memory or disk alarm, without a leader?",
+            )
+        elif self._silent:
+            logs.event("publish.resumed")
+        self._silent = silent
 
 
 def _check_size(message: Message, properties: spec.Basic.Properties, channel: Channel) -> None:

@@ -115,6 +115,11 @@ class Topology:
         return f"{self.namespace}.recorded"
 
     @property
+    def canary(self) -> str:
+        """A name that no queue has: see `canary`."""
+        return f"{self.namespace}.canary"
+
+    @property
     def mark(self) -> str:
         """An exchange that stands as long as this is the number of partitions and nobody is changing it."""
         return f"{self.namespace}.partitions.{self.partitions}"
