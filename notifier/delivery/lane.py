@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from notifier.delivery.bucket import TokenBucket
+from notifier.delivery.inflow import Inflow
 
 #: Seconds of a callback, or of waiting for a turn, from which on a lane is slow: only then can it stand in others' way.
 #: A whole second, so that a busy machine does not take everybody for slow.
 SLOW = 1.0
+#: Seconds that a fresh one may wait in a lane that overflows: the rest of SLOW is for what is released, which would be
+#: held once more.
+BESIDE = SLOW / 2
 #: How much the newest callback counts in the average.
 _WEIGHT = 0.3
 
@@ -38,11 +42,11 @@ class Lane:
     """First in, first out. most: callbacks at once. bucket: of callbacks per second, None for no bound. average:
     seconds that a callback took lately, 0 where nothing is known.
 
-    overflowing: some were refused for want of room, so newer ones must not overtake them. ready: it stands in the round
-    of those that could start one.
+    overflowing: some were refused for want of room, and newer ones do not overtake them unless it keeps up. fresh: how
+    many come newly. ready: it stands in the round of those that could start one.
     """
 
-    __slots__ = ("_average", "_running", "bucket", "merchant", "most", "overflowing", "ready", "waiting")
+    __slots__ = ("_average", "_running", "bucket", "fresh", "merchant", "most", "overflowing", "ready", "waiting")
 
     def __init__(self, merchant: str, average: float = 0.0) -> None:
         self.merchant = merchant
@@ -50,6 +54,7 @@ class Lane:
         self.bucket: TokenBucket | None = None
         self.waiting: deque[asyncio.Future[Turn | Refused]] = deque()
         self.overflowing = False
+        self.fresh = Inflow()
         self.ready = False
         self._running: dict[Turn, None] = {}
         self._average = average
@@ -107,11 +112,29 @@ class Lane:
 
     def slow(self, now: float) -> bool:
         """Whether a newcomer would keep its place in the prefetch for long."""
+        takes = self._takes(now)
+        return takes > SLOW or self._wait(takes) > SLOW
+
+    def keeps_up(self, now: float) -> bool:
+        """Whether it carries all that comes newly, and a newcomer now would hardly wait. Where more comes than that,
+        who comes later must not go first; else nothing is gained by holding it.
+        """
+        takes = self._takes(now)
+        if not self.quick or takes > SLOW or self._wait(takes) > BESIDE:
+            return False
+        carries = self.most / self._average
+        if self.bucket is not None:
+            carries = min(carries, self.bucket.rate)
+        return self.fresh.rate(now) <= carries
+
+    def _takes(self, now: float) -> float:
+        """Seconds of a callback, as far as that shows."""
         oldest = next(iter(self._running), None)
-        takes = max(self._average, now - oldest.began if oldest is not None else 0.0)
-        if takes > SLOW:
-            return True
+        return max(self._average, now - oldest.began if oldest is not None else 0.0)
+
+    def _wait(self, takes: float) -> float:
+        """Seconds until a newcomer has its turn."""
         wait = max(0, self.present - self.most + 1) * takes / self.most
         if self.bucket is not None:
             wait = max(wait, self.bucket.pause + len(self.waiting) / self.bucket.rate)
-        return wait > SLOW
+        return wait

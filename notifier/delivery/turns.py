@@ -4,7 +4,9 @@ Each merchant has a lane, first in, first out, with bounds of its own: callbacks
 between the lanes, so nobody's many keep another's one waiting. A lane that is slow may hold only a share of the
 prefetch that is free just now (a dynamic threshold, as switches share their buffers): the more of them there are, the
 less each gets, and there is always room left for who is quick. What has no room is told so, the newest first, to be
-held; from then on the lane overflows: fresh ones are told so, too, until what was held before them has gone its way.
+held; from then on the lane overflows: fresh ones are told so, too, until what was held before them has gone its way, or
+the lane keeps up with all that comes. What is held goes a longer way than what is not, and never more than so many a
+second of all merchants together: a lane that waited for it, however quick, might wait for ever.
 """
 
 from __future__ import annotations
@@ -161,9 +163,12 @@ class Turns:
             self._slow.popitem(last=False)
 
     def _has_no_room(self, lane: Lane, released: bool) -> bool:
-        if lane.overflowing and not released:
-            return True
-        if not lane.slow(self._clock()) or lane.present < self._allowance():
+        now = self._clock()
+        if not released:
+            lane.fresh.count(now)
+            if lane.overflowing and not lane.keeps_up(now):
+                return True
+        if not lane.slow(now) or lane.present < self._allowance():
             return False
         self._overflow(lane)
         return True

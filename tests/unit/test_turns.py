@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from notifier.delivery import turns
+from notifier.delivery.inflow import FADES
 from notifier.delivery.lane import SLOW, Refused, Turn
 from notifier.delivery.turns import Turns
 
@@ -229,6 +230,64 @@ async def test_fresh_ones_wait_behind_what_overflowed_and_released_ones_enter() 
     stage.turns.drained("m")
     assert state([await stage.ask("m")]) == "1"
     assert stage.overflowed == [], "whoever told it knows it"
+
+
+async def proved_quick(stage: Stage, most: int, *, takes: float = SLOW / 8) -> None:
+    """The lane of `m` overflows, and what was released to it took so long."""
+    stage.turns.overflows("m")
+    released = await stage.ask("m", most, released=True)
+    stage.now += takes
+    await stage.over(released)
+
+
+async def test_fresh_ones_enter_again_once_what_was_released_has_proved_the_lane_quick() -> None:
+    stage = Stage()
+    stage.turns.overflows("m")
+    assert state([await stage.ask("m", 20)]) == "x"
+    await proved_quick(stage, 20)
+    assert state([await stage.ask("m", 20)]) == "1"
+    assert stage.turns.overflowing == ["m"], "that is over when nothing is held any more"
+    assert stage.overflowed == []
+
+
+async def test_a_lane_that_overflows_and_is_still_slow_takes_no_fresh_ones() -> None:
+    stage = Stage()
+    await proved_quick(stage, 20, takes=SLOW + 0.01)
+    assert state([await stage.ask("m", 20), await stage.ask("m", 20, released=True)]) == "x1"
+
+
+async def test_a_lane_that_overflows_takes_no_fresh_ones_while_a_callback_hangs() -> None:
+    stage = Stage()
+    await proved_quick(stage, 20)
+    (hangs,) = await stage.many(1, most=20)
+    assert state([hangs]) == "1"
+    stage.now += SLOW + 0.01
+    assert state([await stage.ask("m", 20)]) == "x"
+
+
+async def test_where_more_come_than_an_overflowing_lane_carries_they_do_not_overtake_what_is_held() -> None:
+    stage = Stage()
+    stage.turns.overflows("m")
+    assert state(await stage.many(int(2 * 8 * FADES) + 8, most=2)) == "x" * 40
+    await proved_quick(stage, 2)
+    assert state([await stage.ask("m", 2)]) == "x", "two at once carry sixteen a second"
+    stage.now += FADES
+    assert state([await stage.ask("m", 2)]) == "1", "the burst is over"
+
+
+async def test_an_overflowing_lanes_rate_bounds_what_it_carries() -> None:
+    stage = Stage()
+    stage.turns.overflows("m")
+    await stage.many(int(20 * FADES), most=20)
+    await proved_quick(stage, 20)
+    assert state([await stage.ask("m", 20, 10.0), await stage.ask("m", 20)]) == "x1"
+
+
+async def test_fresh_ones_leave_room_for_what_is_released_to_an_overflowing_lane() -> None:
+    stage = Stage()
+    await proved_quick(stage, 1)
+    assert state([await stage.ask("m", 1) for _ in range(7)]) == "1----xx", "half a second of them"
+    assert state([await stage.ask("m", 1, released=True)]) == "-"
 
 
 async def test_when_next_to_nothing_is_free_a_merchant_known_to_be_slow_gets_nothing() -> None:

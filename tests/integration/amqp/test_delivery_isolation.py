@@ -161,6 +161,24 @@ async def test_what_overflowed_stays_in_order_until_its_backlog_is_gone(broker, 
     assert [(call.id, call.run) for call in callback.calls] == [("m-0", 1), ("m-1", 1), ("m-0", 2)]
 
 
+async def test_a_merchant_that_is_quick_again_is_called_at_once_while_its_overflow_goes_on(
+    broker, topology, bench: Bench
+) -> None:
+    """Nobody says here that what was held is gone: that may take for ever where more comes than is released."""
+    callback = Merchants()
+    async with at_work(broker.url, topology, callback, isolation=Isolation()) as stage:
+        stage.room.turns.overflows("m")
+        await enqueue(bench, topology, "m", 2)
+        await held(bench, topology, 2)
+        await enqueue(bench, topology, "m", 1, run=1, released=1_700_000_000_000)
+        await bench.facts(topology.ledger, 2)
+        await enqueue(bench, topology, "m", 3, run=2)
+        await callback.called(4)
+        await drained(stage, bench)
+        assert stage.room.turns.overflowing == ["m"]
+    assert [(call.id, call.run) for call in callback.calls] == [("m-0", 1), ("m-0", 2), ("m-1", 2), ("m-2", 2)]
+
+
 async def test_the_next_tier_gets_no_mark_of_an_earlier_release(broker, topology, bench: Bench) -> None:
     async with at_work(broker.url, topology, Scripted(REFUSED)) as stage:
         await enqueue(bench, topology, "m", 1, run=1, released=1_700_000_000_000)
