@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from notifier.api.parts import Given, Parts
 from notifier.api.problems import Problem
 from notifier.api.stated import MOST, Stated
 from notifier.domain.notification import Notification, is_traceparent
+from notifier.domain.tier import Tier
 from notifier.errors import MessageTooLarge, NotifierError, Unroutable
 from notifier.logs import moment
 
@@ -217,12 +218,17 @@ async def _accepted(parts: Parts, batch: Batch) -> tuple[int, str]:
     """Publish, and tell once all is known. Raises Problem if the broker does not confirm in time."""
     if parts.closing.is_set():
         raise Problem("unavailable", "this process drains; send it again", headers={"Retry-After": "2"})
+    parts.given_up.check(parts.publisher, {_tier(item) for item in batch.items if isinstance(item, Notification)})
     results = [
         item if isinstance(item, Problem) else asyncio.create_task(parts.entrance.accept(item)) for item in batch.items
     ]
-    publishing = [result for result in results if isinstance(result, asyncio.Task)]
+    publishing = {
+        result: _tier(item)
+        for item, result in zip(batch.items, results, strict=True)
+        if isinstance(item, Notification) and isinstance(result, asyncio.Task)
+    }
     try:
-        await _all_confirmed(publishing)
+        await _all_confirmed(parts, publishing)
     except Unroutable:
         parts.publisher.declare_again()  # somebody deleted what it needs: the next request finds it there
         raise
@@ -233,14 +239,22 @@ async def _accepted(parts: Parts, batch: Batch) -> tuple[int, str]:
     if batch.many:
         return 202, _json({"accepted": accepted, "refused": len(shown) - accepted, "results": shown})
     if not accepted:
-        error = publishing[0].exception()
+        error = next(iter(publishing)).exception()
         assert isinstance(error, NotifierError)
         raise problems.of(error)
     return 202, _json(shown[0])
 
 
-async def _all_confirmed(publishing: Sequence[asyncio.Task[Notification]]) -> None:
+def _tier(notification: Notification) -> Tier:
+    """Where it goes first."""
+    assert notification.ladder is not None
+    return notification.ladder[notification.step]
+
+
+async def _all_confirmed(parts: Parts, publishing: Mapping[asyncio.Task[Notification], Tier]) -> None:
     """Wait as long as confirms come. Raises Problem; what was not confirmed by then is given up."""
+    for each in publishing:
+        each.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may ask for it
     loop = asyncio.get_running_loop()
     deadline, waiting = loop.time() + LONGEST, set(publishing)
     try:
@@ -249,11 +263,10 @@ async def _all_confirmed(publishing: Sequence[asyncio.Task[Notification]]) -> No
             if waiting and (not done or loop.time() >= deadline):
                 raise _unconfirmed(len(publishing) - len(waiting), len(publishing))
     finally:
-        for late in waiting:
-            late.cancel()
-        errors = await asyncio.gather(*publishing, return_exceptions=True)
-    for error in errors:
-        if isinstance(error, BaseException) and not isinstance(error, MessageTooLarge):
+        parts.given_up.leave(parts.publisher, {late: publishing[late] for late in waiting})
+    for each in publishing:
+        error = each.exception()
+        if error is not None and not isinstance(error, MessageTooLarge):
             raise error
 
 

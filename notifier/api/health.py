@@ -20,11 +20,13 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", summary="Whether notifications are accepted now")
 async def readyz(parts: Given) -> dict[str, Any]:
-    """503 while the broker is away or the service drains. The database being away is told, but nothing is refused for
-    it: notifications are accepted without.
+    """503 while the broker is away or takes nothing, or the service drains. The database being away is told, but
+    nothing is refused for it: notifications are accepted without.
     """
     if parts.closing.is_set():
         raise Problem("unavailable", "this process drains")
     if not parts.publisher.connected:
         raise Problem("unavailable", "RabbitMQ is not connected, so nothing can be accepted now")
+    if parts.publisher.blocked:
+        raise Problem("unavailable", "RabbitMQ takes nothing now: it has a memory or disk alarm")
     return {"status": "ok", "broker": "up", "database": "up" if parts.door.up else "down"}

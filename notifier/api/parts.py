@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from notifier.api.activity import Activity
 from notifier.api.depths import Depths
 from notifier.api.door import LedgerDoor
+from notifier.api.given_up import GivenUp
 from notifier.api.totals import Totals
 from notifier.broker.publisher import Publisher
 from notifier.broker.topology import Topology
@@ -28,6 +29,7 @@ from notifier.supervision.child import Parent
 class Parts:
     """line: to the master and through it to the other processes. clock: Unix seconds. closing: set when this process
     drains, so that what streams comes to its end. activity: what this process itself has done, for its heartbeat.
+    given_up: what requests left on its way to the broker.
     """
 
     settings: Settings
@@ -43,6 +45,7 @@ class Parts:
     clock: Callable[[], float] = time.time
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     activity: Activity = field(default_factory=Activity)
+    given_up: GivenUp = field(default_factory=GivenUp)
 
     @property
     def database(self) -> Database:

@@ -125,6 +125,8 @@ def _completed(item: dict[str, Any], now_ms: int, who: str) -> Fact:
 async def _record(parts: Parts, facts: list[Fact]) -> None:
     if not facts:
         return
+    if parts.publisher.blocked:  # what is given up below waits all the same, once for each time it is asked again
+        raise Problem("unavailable", "RabbitMQ takes nothing now, so nothing counts as arrived yet")
     try:
         async with asyncio.timeout(PATIENCE):
             await parts.recorder.record(*facts)

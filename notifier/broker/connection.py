@@ -106,6 +106,30 @@ class Link:
         """The open channel, if there is one just now."""
         return self._channel if self._open.is_set() and self._channel and not self._channel.is_closed else None
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker said that it reads nothing from this connection now: it has a memory or disk alarm.
+
+        RabbitMQ says so only after the first publish of a connection under an alarm, which it takes.
+        """
+        channel = self.present
+        if channel is None:
+            return False
+        readiness = channel.connection.ready()  # all that aiormq shows of it: it waits while the connection is blocked
+        try:
+            readiness.send(None)
+        except StopIteration:
+            return False
+        finally:
+            readiness.close()
+        return True
+
+    @property
+    def ending(self) -> asyncio.Future[Any] | None:
+        """Done once the present connection is lost; None if there is none just now. Each call gives one of its own."""
+        channel = self.present
+        return None if channel is None else channel.closing
+
     def reopen(self) -> None:
         """Give up the present connection, also one that is being made, and make a new one.
 

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from aiormq import spec
 from aiormq.channel import Channel
@@ -101,6 +102,16 @@ class Publisher:
     def connected(self) -> bool:
         """Whether there is a connection just now."""
         return self._link.present is not None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker reads nothing from this connection now; see Link.blocked."""
+        return self._link.blocked
+
+    @property
+    def ending(self) -> asyncio.Future[Any] | None:
+        """Done once the present connection is lost; see Link.ending."""
+        return self._link.ending
 
     async def publish(self, message: Message, exchange: str, routing_key: str, *, mandatory: bool = True) -> None:
         """Return once the broker confirmed.

@@ -108,9 +108,11 @@ async def test_under_a_memory_alarm_publishes_wait_and_acknowledgements_go_throu
             for _ in range(5):  # with a prefetch of 1 the next one comes only after the ack of the one before
                 assert await (await taken.get()).ack()
             assert not any(each.done() for each in waiting)
+            assert publisher.blocked
         finally:
             await own_node.ctl("set_vm_memory_high_watermark", *ROOMY)
         await asyncio.gather(*waiting)
+        assert not publisher.blocked
         for _ in range(20):
             assert await (await taken.get()).ack()
         await consumer.close()

@@ -11,6 +11,7 @@ import aio_pika
 import aiohttp
 import pytest
 
+from notifier.api import accepting
 from notifier.broker.cleanup import delete_namespace
 from notifier.broker.node import PrivateNode
 from notifier.simulator.server import Simulator
@@ -62,6 +63,40 @@ async def test_without_the_broker_nothing_is_accepted_and_the_same_key_succeeds_
     await service.becomes(ready, 60)
     assert (await service.accepted(body, headers=key))["id"] == "while-it-was-away"
     await service.until("while-it-was-away", timeout=60, status="completed")
+
+
+async def test_under_an_alarm_it_is_refused_at_once_and_who_asks_again_and_again_is_delivered_once(
+    node: PrivateNode, service: Client, merchants: Simulator
+) -> None:
+    def stated(notification: str) -> dict[str, str]:
+        return {"merchant": "shop-7", "url": f"{merchants.url}/ok", "payload": "alarm", "id": notification}
+
+    async def refused() -> bool:  # the first publish under an alarm goes through, and makes RabbitMQ say so
+        answer = await service.post("/v1/notifications", stated(f"before-{secrets.token_hex(4)}"))
+        return answer.status == 503 and "takes nothing now" in answer.problem
+
+    async def ready() -> bool:
+        return (await service.get("/readyz")).status == 200
+
+    await node.ctl("set_vm_memory_high_watermark", "0")
+    try:
+        await service.becomes(refused, 60)
+        began = time.monotonic()
+        for n in range(30):
+            key = {"Idempotency-Key": "under-an-alarm"} if n % 2 else {}
+            answer = await service.post("/v1/notifications", stated("under-an-alarm"), headers=key)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5"), answer
+            assert "takes nothing now" in answer.problem
+        assert time.monotonic() - began < accepting.SILENCE, "not one of them waited"
+        assert not await ready()
+    finally:
+        await node.ctl("set_vm_memory_high_watermark", "absolute", "1GiB")
+    await service.becomes(ready, 60)
+    await service.accepted(stated("under-an-alarm"), headers={"Idempotency-Key": "under-an-alarm"})
+    await service.until("under-an-alarm", timeout=60, status="completed")
+    await service.accepted(stated("after-an-alarm"))
+    await service.until("after-an-alarm", timeout=60, status="completed")
+    assert [each.webhook_id for each in merchants.received].count("under-an-alarm") == 1
 
 
 async def test_without_the_agent_notifications_are_accepted_and_changes_are_refused(
