@@ -142,7 +142,8 @@ async def accept(
         ),
     ] = None,
 ) -> Response:
-    """202 when RabbitMQ confirmed all that could be accepted; 503 with Retry-After when it did not confirm in time.
+    """202 when RabbitMQ confirmed all that could be accepted; 503 with Retry-After when it did not confirm in time, or
+    at once, and nothing is sent, while it takes or confirms nothing.
 
     After a 503 or a lost answer, send it again: with the same Idempotency-Key, or with ids of your own, so that the
     merchant can tell a double by its webhook-id. Of many, what is wrong is refused one by one, in its place.

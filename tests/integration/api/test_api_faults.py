@@ -18,7 +18,7 @@ from notifier.simulator.server import Simulator
 from tests.acceptance.control import operator_of
 from tests.acceptance.service import environment, running
 from tests.conftest import TIERS
-from tests.integration.api.client import TOKEN, Client
+from tests.integration.api.client import TOKEN, Answer, Client
 
 LADDER = "0s,1s"
 
@@ -78,6 +78,11 @@ async def test_under_an_alarm_it_is_refused_at_once_and_who_asks_again_and_again
     async def ready() -> bool:
         return (await service.get("/readyz")).status == 200
 
+    async def confirm() -> Answer:
+        return await service.post("/v1/pull/confirm?merchant=shop-7", {"ids": [undelivered["id"]]})
+
+    undelivered = await service.accepted(stated("undelivered") | {"url": f"{merchants.url}/never", "ladder": "0s"})
+    await service.until("undelivered", status="exhausted")
     await node.ctl("set_vm_memory_high_watermark", "0")
     try:
         await service.becomes(refused, 60)
@@ -87,6 +92,8 @@ async def test_under_an_alarm_it_is_refused_at_once_and_who_asks_again_and_again
             answer = await service.post("/v1/notifications", stated("under-an-alarm"), headers=key)
             assert (answer.status, answer.headers["Retry-After"]) == (503, "5"), answer
             assert "takes nothing now" in answer.problem
+        confirmed = await confirm()
+        assert (confirmed.status, "takes nothing now" in confirmed.problem) == (503, True), confirmed
         assert time.monotonic() - began < accepting.SILENCE, "not one of them waited"
         assert not await ready()
     finally:
@@ -94,6 +101,7 @@ async def test_under_an_alarm_it_is_refused_at_once_and_who_asks_again_and_again
     await service.becomes(ready, 60)
     await service.accepted(stated("under-an-alarm"), headers={"Idempotency-Key": "under-an-alarm"})
     await service.until("under-an-alarm", timeout=60, status="completed")
+    assert (await confirm()).status == 200
     await service.accepted(stated("after-an-alarm"))
     await service.until("after-an-alarm", timeout=60, status="completed")
     assert [each.webhook_id for each in merchants.received].count("under-an-alarm") == 1
