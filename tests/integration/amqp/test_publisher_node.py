@@ -13,10 +13,12 @@ from publishing import message, publishing
 from queues import Bench
 
 from notifier.broker import publisher as publisher_module
+from notifier.broker.canary import Canary
 from notifier.broker.consumer import Consumer, Delivery
+from notifier.broker.declare import bind_one
 from notifier.broker.node import PrivateNode
 from notifier.broker.publisher import Publisher
-from notifier.broker.topology import Topology, Way
+from notifier.broker.topology import Binding, Topology, Way
 from notifier.domain.tier import Tier
 from notifier.errors import ConfigurationError, MessageTooLarge, PublishRefused
 
@@ -183,6 +185,55 @@ async def test_after_a_length_limit_was_taken_back_what_was_refused_is_published
         await own_node.ctl("clear_policy", "limit")
         await publisher.insist_by(way, message(b"refused"))
         await publisher.publish_by(way, message(b"after"))
+
+
+async def test_a_canary_is_confirmed_and_reaches_no_queue_whatever_policies_there_are(
+    own_node: PrivateNode, topology: Topology
+) -> None:
+    confirmed: asyncio.Queue[float] = asyncio.Queue()
+    canary = Canary(topology.canary, confirmed.put_nowait)
+    async with publishing(own_node.url, topology) as publisher, Bench.at(own_node.url) as bench, asyncio.timeout(30):
+        caught = f"{topology.namespace}.caught"
+        await bench.exchange(caught, "fanout")
+        await bench.queue(caught)
+        channel = await publisher._link.channel()
+        await bind_one(channel, Binding(caught, caught, ""))
+        policy = f'{{"alternate-exchange":"{caught}"}}'
+        await own_node.ctl("set_policy", "catch", ".*", policy, "--apply-to", "exchanges")
+        try:
+            await bench.publish_until_routed(topology.work, "nowhere", b"caught")  # so the policy is in force
+            for moment in (1.0, 2.0):
+                canary.send(channel, moment)
+                assert await confirmed.get() == moment
+            await publisher.publish(message(b"behind"), "", caught)  # on the same channel: the queue has it after them
+            assert await bench.ready(caught) == 2
+            for queue in topology.queues:
+                assert await bench.ready(queue.name) == 0
+            assert not channel.is_closed
+        finally:
+            await own_node.ctl("clear_policy", "catch")
+            await canary.close()
+
+
+async def test_a_publish_that_the_broker_forgot_is_repeated_on_a_new_connection_without_other_traffic(
+    own_node: PrivateNode, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a fact is, for which everything else waits. The queue's process stands still here."""
+    monkeypatch.setattr(publisher_module, "_FORGOTTEN", 1.0)
+    monkeypatch.setattr(publisher_module, "_SILENCE", 0.3)
+    process = f"whereis('%2F_{topology.ledger}')"
+    way = Way("", topology.ledger)
+    async with publishing(own_node.url, topology) as publisher, asyncio.timeout(60):
+        channel = await publisher._link.channel()
+        await publisher.publish_by(way, message(b"[]"))  # the channel asks the queue only before its first
+        await own_node.ctl("eval", f"sys:suspend({process}).")
+        forgotten = asyncio.create_task(publisher.publish_by(way, message(b"[]")))
+        try:
+            await asyncio.wait([channel.closing])
+            assert not forgotten.done()
+        finally:
+            await own_node.ctl("eval", f"sys:resume({process}).")
+        await forgotten
 
 
 @pytest.mark.long
