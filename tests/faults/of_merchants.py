@@ -36,15 +36,15 @@ async def at_forbidden_addresses(field: Field, number: int) -> Window:
 
 
 async def crowded(field: Field, number: int) -> Window:
-    """Far more at once for one merchant, who takes his time, than his cap allows at the same time. He answers others
-    soon before: of who has not proved quick a tier process calls few at once anyhow, and it would not be his cap that
-    showed.
+    """Far more at once for one merchant, who takes his time, than his cap allows at the same time. Before that he
+    answers others soon: a tier process makes few callbacks at once to a merchant that has not proved quick, and it
+    would not be his cap that showed.
     """
     began = time.time() * 1000
     soon = {each.id for each in await field.load.burst(["slow"] * CAP, merchant="crowded")}
     await field.receiver.until(
-        lambda: soon <= {arrival.id for arrival in field.receiver.arrivals[-2000:]}, 30, "he answered others"
-    )
+        lambda: soon <= {arrival.id for arrival in field.receiver.arrivals[-2000:]}, 30, "others came"
+    )  # he answers within SLOW s, and the next ones are due a second after they are handed in
     many = {each.id for each in await field.load.burst([HANG] * 3 * CAP, merchant="crowded")}
     came = 0
 
