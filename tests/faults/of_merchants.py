@@ -36,15 +36,10 @@ async def at_forbidden_addresses(field: Field, number: int) -> Window:
 
 
 async def crowded(field: Field, number: int) -> Window:
-    """Far more at once for one merchant, who takes his time, than his cap allows at the same time. Before that he
-    answers others soon: a tier process makes few callbacks at once to a merchant that has not proved quick, and it
-    would not be his cap that showed.
+    """Far more at once for one merchant, who takes his time, than his cap allows at the same time. He lets go only once
+    others that were handed in later have come: what would have come beyond his cap has come by then.
     """
     began = time.time() * 1000
-    soon = {each.id for each in await field.load.burst(["slow"] * CAP, merchant="crowded")}
-    await field.receiver.until(
-        lambda: soon <= {arrival.id for arrival in field.receiver.arrivals[-2000:]}, 30, "others came"
-    )  # he answers within SLOW s, and the next ones are due a second after they are handed in
     many = {each.id for each in await field.load.burst([HANG] * 3 * CAP, merchant="crowded")}
     came = 0
 
@@ -53,7 +48,11 @@ async def crowded(field: Field, number: int) -> Window:
         came = sum(arrival.id in many for arrival in field.receiver.arrivals[-2000:])
         return came >= at_least
 
+    later = {each.id for each in await field.load.burst(["prompt"] * CAP)}
     await field.receiver.until(lambda: arrived(CAP), 30, "the merchant had as many as he may have")
+    await field.receiver.until(
+        lambda: later <= {arrival.id for arrival in field.receiver.arrivals[-2000:]}, 30, "later ones came to others"
+    )
     while came < len(many):
         field.receiver.let_go()
         await field.receiver.until(lambda known=came: arrived(known + 1), 30, "the next ones came")  # type: ignore[misc]
