@@ -157,7 +157,10 @@ class Breaker(BaseModel):
     ratio: float = Field(default=0.8, gt=0, le=1, description="share of them that must have failed")
     window: float = Field(default=60.0, ge=1, le=3600, description="seconds over which attempts are counted")
     pause: float = Field(
-        default=30.0, gt=0, le=3600, description="seconds before a first probe; doubled with each that fails"
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="seconds before two single probes; doubled where both fail",
     )
     longest_pause: float = Field(default=600.0, gt=0, le=86_400, description="seconds that a pause grows to")
     disable_after: float = Field(

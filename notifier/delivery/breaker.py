@@ -1,8 +1,9 @@
 """A circuit breaker per merchant: one that fails is left alone for a while, and then tried with single probes.
 
 closed → open, when of enough attempts within the window too many failed → half-open, when the pause is over and one
-probe is under way → closed, or open again for twice as long. A quiet merchant is never cut off: too few attempts say
-nothing. What an open breaker refuses is held, uses up no step, and goes on when it closes.
+probe is under way → closed, or after one of each kind (`domain/probing.py`) open again for twice as long. A quiet
+merchant is never cut off: too few attempts say nothing. What an open breaker refuses is held, uses up no step, and goes
+on when it closes.
 
 Every tier process has its own breakers and tells the others what became of them (`told`), so that what one tier has
 learned at a merchant's cost saves the others from learning it again.
@@ -167,9 +168,12 @@ class Breakers:
             case State.HALF_OPEN if circuit.ours and acknowledged:
                 self._close(merchant, circuit)
             case State.HALF_OPEN if circuit.ours:
-                circuit.pause = min(self._settings.longest_pause, circuit.pause * 2)
                 circuit.probes += 1
-                self._open(merchant, circuit)
+                if probing.is_round_over(circuit.probes):
+                    circuit.pause = min(self._settings.longest_pause, circuit.pause * 2)
+                    self._open(merchant, circuit)
+                else:
+                    self._turn(merchant, circuit, State.OPEN, self._clock())
             case _:
                 return  # it had started before
 
@@ -302,7 +306,7 @@ class Breakers:
         circuit.counts.clear()
         logs.event(
             "breaker",
-            logging.WARNING if state is State.OPEN else logging.INFO,
+            logging.WARNING if state is State.OPEN and until > now else logging.INFO,
             merchant=merchant,
             state=str(state),
             failed=circuit.failed,

@@ -3,7 +3,7 @@
 Either kind can be what fails while the merchant answers all else. What is new is a first attempt, and some merchants
 fail each of those. What waited longest is, the longer there is trouble, what the merchant always refuses, since all
 else is delivered by then. If one kind always went first, and there is always enough of both, such a merchant would be
-cut off for hours; so they take turns, from one failed probe to the next.
+cut off for hours; so each pause ends with one probe of each kind, one after the other, unless the first succeeds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ def waits(failed: int, *, new: bool) -> float:
     after it was held (`Notification.is_new`); that kind is the first.
     """
     return 0.0 if new == (failed % 2 == 0) else TURN
+
+
+def is_round_over(failed: int) -> bool:
+    """Whether so many failed probes were one of each kind since the last pause, and the next pause begins."""
+    return failed % 2 == 0
 
 
 def failed(told: Any) -> int:

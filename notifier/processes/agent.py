@@ -42,6 +42,7 @@ from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
 from notifier.delivery.breaker import PROBE_GRACE, longest
 from notifier.delivery.facts import Recorder
+from notifier.domain import probing
 from notifier.domain.merchant import Merchant
 from notifier.errors import RegistryUnreadable
 from notifier.ledger import leases, merchants
@@ -229,11 +230,12 @@ class AgentProcess:
 
     async def _on_breaker(self, key: str, value: Any) -> None:
         """A breaker opened, closed, or is being tried, on this machine or another. When one may go to try it is found
-        out in the next round.
+        out in the next round; where that is at once, now: it has its turn for a moment only.
         """
         self._breakers.follow(key, value)
         self._sharing.follow(key, value)
-        if value is None:
+        due = self._breakers.due(key.removeprefix(breakers.PREFIX))
+        if due is None or due < time.time() + probing.TURN:
             self._keeper.wake()
 
     async def _on_overflow(self, key: str, value: Any) -> None:

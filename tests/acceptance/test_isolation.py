@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import datetime
 
 from notifier.simulator.script import Script
 from notifier.simulator.server import Simulator
 from tests.acceptance.control import Producer, operator_of, until_keys
 from tests.acceptance.service import environment, running
+
+#: Seconds that a breaker of these tests is open, where that is what is tested.
+_PAUSE = 4
 
 
 async def test_what_one_tier_learned_of_a_failing_merchant_all_know_and_a_restarted_one_too(broker, namespace) -> None:
@@ -63,8 +67,9 @@ async def test_who_acknowledges_each_second_attempt_is_not_cut_off_for_failing_e
 async def test_who_fails_each_first_attempt_is_back_at_the_second_probe_however_much_is_new(broker, namespace) -> None:
     """That one is the oldest that is held, here a second attempt, and no new one of the many that come."""
     async with Simulator(default=Script.parse("500,ok")) as merchant:
-        states = await _until_closed(broker, namespace, merchant.url, merchant.url)
+        states, seconds = await _until_closed(broker, namespace, merchant.url, merchant.url)
     assert states == ["open", "half-open", "open", "half-open", "closed"]
+    assert _PAUSE <= seconds < 2 * _PAUSE, "no pause between the two probes"
 
 
 async def test_who_refuses_what_waits_longest_is_back_at_the_first_probe_where_others_are_new(
@@ -72,15 +77,19 @@ async def test_who_refuses_what_waits_longest_is_back_at_the_first_probe_where_o
 ) -> None:
     """That one is a new one, and not the oldest that is held: that is what the merchant always refuses."""
     async with Simulator(default=Script.parse("500")) as refusing, Simulator() as merchant:
-        states = await _until_closed(broker, namespace, refusing.url, merchant.url)
+        states, seconds = await _until_closed(broker, namespace, refusing.url, merchant.url)
     assert states == ["open", "half-open", "closed"]
+    assert _PAUSE <= seconds < 2 * _PAUSE
 
 
-async def _until_closed(broker, namespace: str, first: str, then: str) -> list[str]:
-    """What became of the breaker of a merchant, by four notifications to one address, and then many to another."""
+async def _until_closed(broker, namespace: str, first: str, then: str) -> tuple[list[str], float]:
+    """What became of the breaker of a merchant, by four notifications to one address, and then many to another; and in
+    how many seconds.
+    """
     variables = environment(
-        broker.url, namespace, NOTIFIER_LADDER="1s,2s", NOTIFIER_BREAKER__ATTEMPTS="4", NOTIFIER_BREAKER__PAUSE="4"
-    )
+        broker.url, namespace,
+        NOTIFIER_LADDER="1s,2s", NOTIFIER_BREAKER__ATTEMPTS="4", NOTIFIER_BREAKER__PAUSE=str(_PAUSE),
+    )  # fmt: skip
     async with running(variables, "--no-api", whole=True) as service, Producer(variables) as producer:
         await producer.send(["m"], first, 4)
         opened = await service.event("breaker", state="open", merchant="m")
@@ -92,7 +101,8 @@ async def _until_closed(broker, namespace: str, first: str, then: str) -> list[s
             enough.set()
             await traffic
         told = service.events[service.events.index(opened) : service.events.index(closed) + 1]
-        return [event["state"] for event in told if event["event"] == "breaker"]
+        seconds = datetime.fromisoformat(closed["ts"]) - datetime.fromisoformat(opened["ts"])
+        return [event["state"] for event in told if event["event"] == "breaker"], seconds.total_seconds()
 
 
 async def _new_ones(producer: Producer, url: str, enough: asyncio.Event) -> None:

@@ -29,10 +29,8 @@ from tests.faults.verdict import Evidence, Sent, Told, Window, outstanding
 ALLOWED = "127.0.0.1/32"
 #: Notifications per second and service; three run side by side on two cores.
 PER_SECOND = 75
-#: Seconds for everything to be on time again after a fault, and to be drained at the end: late is not lost. After an
-#: outage of the broker all merchants that fail each first attempt may be cut off at the same time, for two pauses of
-#: their breakers or three: 30, 60 and 120.
-_CALM, DRAIN = 240.0, 240.0
+#: Seconds for everything to be on time again after a fault, and to be drained at the end: late is not lost.
+_CALM, DRAIN = 90.0, 240.0
 #: Milliseconds of lateness below which things count as calm again.
 _ON_TIME = 400.0
 #: Milliseconds between a first attempt and a second.

@@ -233,14 +233,31 @@ def test_whose_turn_it_is_the_others_know_and_a_new_opening_begins_with_a_new_on
     assert other.breakers.pass_("m", new=True) is None
 
 
-def test_each_probe_that_fails_doubles_the_pause_to_a_bound() -> None:
+def test_one_of_each_kind_that_fails_doubles_the_pause_to_a_bound() -> None:
     stage = Stage(longest_pause=200)
     stage.attempts("-" * 20)
-    pauses = []
-    for _ in range(5):
+    pauses, waited = [], []
+    for _ in range(10):
         pauses.append(stage.last["pause"])
+        waited.append(stage.last["until"] / 1000 - stage.now)
         stage.fail_probe()
-    assert pauses == [30, 60, 120, 200, 200]
+    assert pauses == [30, 30, 60, 60, 120, 120, 200, 200, 200, 200]
+    assert waited[1::2] == [0] * 5
+    assert waited[2::2] == pytest.approx([60, 120, 200, 200], abs=0.01)
+
+
+def test_who_fails_each_first_attempt_is_back_after_one_pause() -> None:
+    stage = Stage()
+    stage.attempts("-" * 20)
+    opened = stage.last["until"] / 1000
+    stage.now = opened
+    assert stage.breakers.pass_("m", new=True) is None
+    stage.breakers.attempted("m", acknowledged=False)
+    assert stage.breakers.refusal("m", new=True) is not None
+    assert stage.breakers.pass_("m", new=False) is None
+    stage.breakers.attempted("m", acknowledged=True)
+    assert stage.state == "closed"
+    assert stage.now == opened
 
 
 def test_a_pause_that_is_longer_than_the_longest_is_kept() -> None:

@@ -242,7 +242,6 @@ async def test_a_breaker_opens_holds_and_closes_with_a_probe_new_ones_and_others
         await enqueue(bench, topology, "m", 1, run=2)
         await stage.settled(4)
         assert [fact["kind"] for fact in await bench.facts(topology.ledger, 1)] == ["attempted"]
-        now[0] += 60
         callback.gate.clear()
         await enqueue(bench, topology, "m", 1, run=3)
         (new,) = await held(bench, topology, 1)
