@@ -56,6 +56,11 @@ class Breakers:
             known.due = now
         return known.due
 
+    def is_soon(self, merchant: str) -> bool:
+        """Whether one may go as a probe now, or while it has its turn, or as many as otherwise may."""
+        known = self._open.get(merchant)
+        return known is None or known.due < self._clock() + probing.TURN
+
     def probed(self, merchant: str, due: float) -> None:
         """One has gone that was due then: no other until something else is told, or this one must be lost."""
         known = self._open.get(merchant)

@@ -42,7 +42,6 @@ from notifier.broker.topology import Topology
 from notifier.delivery.acceptance import Entrance
 from notifier.delivery.breaker import PROBE_GRACE, longest
 from notifier.delivery.facts import Recorder
-from notifier.domain import probing
 from notifier.domain.merchant import Merchant
 from notifier.errors import RegistryUnreadable
 from notifier.ledger import leases, merchants
@@ -234,8 +233,7 @@ class AgentProcess:
         """
         self._breakers.follow(key, value)
         self._sharing.follow(key, value)
-        due = self._breakers.due(key.removeprefix(breakers.PREFIX))
-        if due is None or due < time.time() + probing.TURN:
+        if self._breakers.is_soon(key.removeprefix(breakers.PREFIX)):
             self._keeper.wake()
 
     async def _on_overflow(self, key: str, value: Any) -> None:

@@ -118,6 +118,7 @@ async def agent(tmp_path: Path, **stated: Any) -> AsyncIterator[tuple[Line, Proc
         ("block/m", {"blocked": True}, False),
         ("breaker/m", None, True),
         ("breaker/m", {"state": "open", "until": 4_000_000_000_000, "slot": "tier:1s"}, False),
+        pytest.param("breaker/m", {"state": "open", "until": 0, "probes": 1}, True, id="the turn of what is held"),
         ("overflow/1s/m", None, True),
         ("overflow/1s/m", {"slot": "tier:1s"}, True),
     ],
